@@ -1,0 +1,61 @@
+# Two commands: `make demo` shows it at work, `make test` runs the tests. Each makes the environment it needs.
+PYTHON ?= python3
+VENV := .venv
+# The same SDK one major version back, on httpx instead of httpx2: tests run its scripts, too.
+OLDER := .venv-openai2
+
+ifneq ($(shell command -v uv 2>/dev/null),)
+  make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
+  install = uv pip install -q --python $(1)/bin/python -c constraints.txt
+else
+  make_venv = $(PYTHON) -m venv $(1)
+  install = $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt
+endif
+
+.PHONY: demo test test-slow lint bench clean python-is-new-enough
+
+demo: $(VENV)/.demo
+	@$(VENV)/bin/llmlog demo
+
+test: $(VENV)/.test $(OLDER)/.test
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(VENV)/.test $(OLDER)/.test
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.test
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(OLDER) .cache
+
+python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "otel-llmlog needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+
+$(VENV)/.demo: pyproject.toml constraints.txt | python-is-new-enough
+	@echo "Installing into $(VENV) …"
+	@$(call make_venv,$(VENV))
+	@$(call install,$(VENV)) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | python-is-new-enough
+	@$(call make_venv,$(VENV))
+	@$(call install,$(VENV)) -e '.[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.lint: pyproject.toml constraints.txt | python-is-new-enough
+	@$(call make_venv,$(VENV))
+	@$(call install,$(VENV)) -e '.[lint]'
+	@touch $@ $(VENV)/.test $(VENV)/.demo
+
+$(OLDER)/.test: pyproject.toml | python-is-new-enough
+	@$(call make_venv,$(OLDER))
+	@$(subst -c constraints.txt,,$(call install,$(OLDER))) -e . 'openai<3'
+	@touch $@
