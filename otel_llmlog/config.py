@@ -1,0 +1,259 @@
+"""Settings: `LLMLOG_*` environment variables, and a YAML file named by `LLMLOG_CONFIG`.
+
+Always true: settings are frozen once loaded; the environment wins over the file; a bad value raises one
+`ConfigError` line that names the setting, the value and what is allowed. The file may be LiteLLM's own: known keys
+of its `general_settings` and `litellm_settings` are read, and the rest of it is left alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from otel_llmlog.errors import ConfigError
+
+ENV_PREFIX = "LLMLOG_"
+CONFIG_FILE = "LLMLOG_CONFIG"
+# Sections of the YAML file that are read, the last one winning. The first two are LiteLLM's.
+SECTIONS = ("litellm_settings", "general_settings", "llmlog")
+# LiteLLM's way to take a value from the environment inside its YAML.
+_FROM_ENVIRONMENT = "os.environ/"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Table = Annotated[dict[str, str], NoDecode]
+
+
+class _Part(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The YAML file's values come in as keywords; the environment must win over them.
+        return (env_settings, init_settings)
+
+
+def _names(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _table(value: Any) -> Any:
+    """Read `{"a": "b"}` or `a=b,c=d`."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError("must be a JSON object or name=value pairs separated by commas") from error
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(separator for _, separator, _ in pairs):
+        raise ValueError("must be a JSON object or name=value pairs separated by commas")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+class ContentSettings(_Part):
+    """What may be kept of a call's content."""
+
+    store_prompts_in_spend_logs: bool = False
+    """Keep messages and responses, in spans and in `spend_log_contents`. Off: no content anywhere."""
+    max_string_length_prompt_in_db: int = Field(2048, ge=64)
+    """Characters of one string of content that are kept; the middle of a longer one is cut out and marked."""
+
+
+class CaptureSettings(_Part):
+    """How calls are read on the wire."""
+
+    inject_stream_usage: bool = False
+    """Ask for usage in OpenAI streams that did not ask: adds `stream_options.include_usage` to the request."""
+    max_body_bytes: int = Field(64 << 20, ge=1 << 16)
+    """Bytes of one request or response that are looked at. Of a longer stream, its beginning and end are kept."""
+    max_pending: int = Field(10_000, gt=0)
+    """Finished calls that may wait to be read. When full, new ones are dropped and counted."""
+    max_pending_bytes: int = Field(256 << 20, ge=1 << 20)
+    """Bytes those calls may hold. Above, a call keeps its row but not its bodies."""
+    provider_hosts: Table = {}
+    """Which provider stands behind a host of your own: `llm.corp.example=azure,10.0.0.7=vllm`."""
+
+    _read_table = field_validator("provider_hosts", mode="before")(_table)
+
+
+class IdentitySettings(_Part):
+    """Who calls, for calls that do not say so themselves."""
+
+    user_id: str | None = None
+    """User that calls without one are booked on."""
+    team_id: str | None = None
+    """Team that calls without one are booked on."""
+    team_alias: str | None = None
+    """Readable name of that team."""
+    organization_id: str | None = None
+    """Organisation that calls without one are booked on."""
+    end_user: str | None = None
+    """End user that calls without one are booked on."""
+    session_id: str | None = None
+    """Session of calls that name none, such as one batch run. Unset: session_id stays NULL."""
+    tags: Names = ()
+    """Tags added to every call, separated by commas."""
+    api_key_aliases: Table = Field({}, repr=False)
+    """Readable names of API keys: `<sha256 of the key>=alias,…`. A raw key given here is hashed when read."""
+
+    _read_names = field_validator("tags", mode="before")(_names)
+    _read_table = field_validator("api_key_aliases", mode="before")(_table)
+
+    @field_validator("api_key_aliases")
+    @classmethod
+    def _hash_raw_keys(cls, aliases: dict[str, str]) -> dict[str, str]:
+        return {
+            key if _SHA256.fullmatch(key) else hashlib.sha256(key.encode()).hexdigest(): alias
+            for key, alias in aliases.items()
+        }
+
+
+class PricingSettings(_Part):
+    """Where prices come from, before the built-in ones."""
+
+    price_map: Path | None = None
+    """A price file in the format of LiteLLM's model_prices_and_context_window.json; its prices win."""
+
+    @field_validator("price_map")
+    @classmethod
+    def _is_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("must name a readable file")
+        return path
+
+
+class PipelineSettings(_Part):
+    """How finished calls are queued and written."""
+
+    disable_spend_logs: bool = False
+    """Write no rows at all; spans and metrics go on."""
+    disable_error_logs: bool = False
+    """Write no rows for failed calls; spans and metrics go on."""
+    queue_size: int = Field(50_000, gt=0)
+    """Records that may wait for the database. When full, new ones are dropped and counted."""
+    batch_size: int = Field(512, gt=0, le=10_000)
+    """Rows per transaction."""
+    flush_interval: float = Field(0.5, gt=0, le=60)
+    """Seconds a record may wait for its batch to fill."""
+    shutdown_timeout: float = Field(10.0, ge=0, le=300)
+    """Seconds the program may take at its end to write what is left."""
+
+
+class StoreSettings(_Part):
+    """Which database."""
+
+    database_url: SecretStr | None = None
+    """`postgresql://user:password@host/database`. Unset: the embedded Postgres, where that extra is installed."""
+    auto_migrate: bool = True
+    """Create and upgrade the tables at start. Off: run `llmlog db upgrade` with a role that may."""
+    connect_timeout: int = Field(10, gt=0, le=300)
+    """Seconds to wait for the database to answer."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", url.get_secret_value()):
+            raise ValueError("must start with postgresql://")
+        return url
+
+
+class Settings:
+    """All settings, one part for each part of the program."""
+
+    __slots__ = ("capture", "content", "identity", "pipeline", "pricing", "store")
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        """Read the environment over `values` (those of the YAML file). Raises ConfigError."""
+        self.content = _read(ContentSettings, values)
+        self.capture = _read(CaptureSettings, values)
+        self.identity = _read(IdentitySettings, values)
+        self.pricing = _read(PricingSettings, values)
+        self.pipeline = _read(PipelineSettings, values)
+        self.store = _read(StoreSettings, values)
+
+
+PARTS: tuple[type[_Part], ...] = (
+    StoreSettings,
+    ContentSettings,
+    IdentitySettings,
+    PricingSettings,
+    CaptureSettings,
+    PipelineSettings,
+)
+# Variables that are no setting of this process, yet not typing errors either.
+_OTHER_VARIABLES = {CONFIG_FILE}
+
+_P = TypeVar("_P", bound=_Part)
+
+
+def _read(part: type[_P], values: Mapping[str, Any] | None) -> _P:
+    known = {name: value for name, value in (values or {}).items() if name in part.model_fields}
+    try:
+        return part(**known)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
+        # A database URL holds a password, an alias map may hold keys: say what is wrong with them, not what they are.
+        found = "" if name in {"database_url", "api_key_aliases"} else f", found {first['input']!r}"
+        raise ConfigError(f"{ENV_PREFIX}{name.upper()} {wanted}{found}") from None
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the YAML file that `LLMLOG_CONFIG` names, if any, then the environment over it. Raises ConfigError."""
+    path = environ.get(CONFIG_FILE)
+    return Settings(read_file(Path(path), environ) if path else None)
+
+
+def read_file(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Known settings in a YAML file of ours or LiteLLM's, `os.environ/NAME` resolved. Raises ConfigError."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{CONFIG_FILE} must name a readable YAML file, found {str(path)!r}: {reason}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{CONFIG_FILE} must name a YAML file with sections, such as {', '.join(SECTIONS)}: {path}")
+    values: dict[str, Any] = {}
+    for section in SECTIONS:
+        body = document.get(section) or {}
+        if not isinstance(body, dict):
+            raise ConfigError(f"{section} in {path} must be a mapping of settings, found {type(body).__name__}")
+        for name, value in cast("dict[str, Any]", body).items():
+            values[name] = _resolve(name, value, environ)
+    return values
+
+
+def _resolve(name: str, value: Any, environ: Mapping[str, str]) -> Any:
+    if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
+        return value
+    variable = value.removeprefix(_FROM_ENVIRONMENT)
+    if variable not in environ and any(name in part.model_fields for part in PARTS):
+        raise ConfigError(f"{name} takes its value from {variable}, which is not set in the environment")
+    return environ.get(variable)
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """`LLMLOG_*` variables that no setting reads, each with the setting it may have meant."""
+    known = {ENV_PREFIX + name.upper() for part in PARTS for name in part.model_fields} | _OTHER_VARIABLES
+    unknown = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), None) for name in unknown}

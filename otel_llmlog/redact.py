@@ -1,0 +1,117 @@
+"""Pure rules for what may leave the process: key hashing, credential masks, clean text, cut content.
+
+Always true: nothing returned here holds a raw key, a NUL or a lone surrogate (Postgres and OTLP refuse both);
+cost is linear in the input and nesting is bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+MASK = "[redacted]"
+# Levels of nested content that are kept. Real messages and tool schemas stay below 20.
+MAX_DEPTH = 64
+TOO_DEEP = "[nested too deep]"
+# Characters of a name (model, id, user, tag, …) that are kept. The longest real ones are Bedrock ARNs, below 300.
+MAX_NAME = 512
+
+# Headers that generated SDKs add to describe themselves, nine to a request.
+_SDK_HEADERS = "x-stainless-"
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# Words that mark a field or header as a credential, wherever they stand in its name.
+_CREDENTIAL_NAME = re.compile(
+    r"auth(?!or)|token(?!s)|secret|passw|passphrase|credential|cookie|session-?key|signature"
+    r"|(^|[-_.])(api|access|private|subscription|functions|client|goog|master)?[-_]?key($|[-_.])",
+    re.IGNORECASE,
+)
+# Values that are credentials whatever they are called: bearer and basic headers, vendor key prefixes, JWTs.
+_CREDENTIAL_VALUE = re.compile(
+    r"\b(?:bearer|basic)\s+\S+|\b(?:sk|pk|rk|gsk|xai|key|pat|ghp|glpat|hf|r8|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}"
+    r"|\bey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    re.IGNORECASE,
+)
+
+
+def key_hash(credential: str) -> str:
+    """SHA-256 (hex) of an API key, `Bearer ` stripped: the same value LiteLLM stores for the same key."""
+    scheme, separator, rest = credential.strip().partition(" ")
+    key = rest.strip() if separator and scheme.lower() == "bearer" else credential.strip()
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
+def clean(text: str) -> str:
+    """The text with every NUL and lone surrogate replaced by U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def name(value: Any) -> str | None:
+    """A name from an untrusted place, as clean text of at most `MAX_NAME` characters; None when it is no name."""
+    if isinstance(value, str):
+        return clean(value[:MAX_NAME]) or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if -(10**18) < value < 10**18 else None
+    return None
+
+
+def mask(text: str) -> str:
+    """The text with everything that has the shape of a credential masked."""
+    return _CREDENTIAL_VALUE.sub(MASK, text)
+
+
+def is_credential(field: str) -> bool:
+    """Whether a header or field of this name holds a credential."""
+    return _CREDENTIAL_NAME.search(field) is not None
+
+
+def custom_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The caller's own `x-` headers, credentials masked by name and by shape; what SDKs say of themselves is left out."""
+    return {
+        clean(lower[:MAX_NAME]): MASK if is_credential(field) else mask(clean(value[:MAX_NAME]))
+        for field, value in headers
+        if (lower := field.lower()).startswith("x-") and not lower.startswith(_SDK_HEADERS)
+    }
+
+
+def storable(value: Any, limit: int | None = None, depth: int = MAX_DEPTH) -> Any:
+    """JSON-like data made fit to store: clean strings, each cut to `limit` characters, depth bounded."""
+    if isinstance(value, str):
+        return clean(value if limit is None else cut(value, limit))
+    if isinstance(value, dict | list) and depth <= 0:
+        return TOO_DEEP
+    if isinstance(value, dict):
+        return {clean(str(k)[:MAX_NAME]): storable(v, limit, depth - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item, limit, depth - 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of a string: 35 % head, 65 % tail and between them how much was left out.
+
+    The proportion is LiteLLM's, whose users know it: the end of a prompt is what was asked.
+    """
+    if len(text) <= limit:
+        return text
+    marker = f"... [{len(text) - limit} characters skipped] ..."
+    head = limit * 35 // 100
+    return text[:head] + marker + text[len(text) - (limit - head) :]
+
+
+def masked(value: Any) -> Any:
+    """JSON-like data (of bounded depth) with credentials masked, by the name of their field and by their shape."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {field: MASK if is_credential(field) and v is not None else masked(v) for field, v in value.items()}
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    return value

@@ -1,0 +1,51 @@
+"""Numbers of the pipeline: what came in, what became of it. Every loss has a counter and a reason."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+
+_log = logging.getLogger("otel_llmlog")
+# Seconds between two log lines of the same kind. The counters tell the rest.
+_QUIET_SECONDS = 60.0
+
+
+class Stats:
+    """Counters by name; drops and own errors also by reason, each logged at most once a minute."""
+
+    def __init__(self) -> None:
+        # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting.
+        self._lock = threading.RLock()
+        self._counts: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter."""
+        with self._lock:
+            self._counts[name] += number
+
+    def dropped(self, reason: str, number: int = 1) -> None:
+        """Records that are lost, and why."""
+        self.count(f"dropped.{reason}", number)
+        self.warn(f"dropped.{reason}", f"{number} LLM call record(s) dropped: {reason}")
+
+    def error(self, where: str, error: BaseException) -> None:
+        """A failure of our own. Its class is told, never its message: that may quote content."""
+        self.count(f"error.{where}.{type(error).__name__}")
+        self.warn(f"error.{where}", f"otel-llmlog failed in {where}: {type(error).__name__}; the app is not affected")
+
+    def warn(self, kind: str, message: str) -> None:
+        """Log a line, at most once a minute for each kind."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
+                return
+            self._logged[kind] = now
+        _log.warning("%s", message)
+
+    def snapshot(self) -> dict[str, int]:
+        """All counters as they are now."""
+        with self._lock:
+            return dict(self._counts)

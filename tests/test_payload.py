@@ -1,0 +1,112 @@
+"""The payload carries every field of LiteLLM's specification, and span attributes carry the whole payload."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_llmlog import payload as models
+from otel_llmlog.dialects import llmlog
+from otel_llmlog.errors import RowRejected
+from otel_llmlog.payload import CallPayload, StandardLoggingPayload, Usage
+from tests.payloads import PAYLOADS
+
+# Every key of LiteLLM's own TypedDicts, from its specification and (from 1.106) its package.
+LITELLM = {
+    "StandardLoggingPayload": (
+        "id trace_id session_id call_type stream custom_llm_provider response_cost cost_breakdown "
+        "response_cost_failure_debug_info status total_tokens prompt_tokens completion_tokens startTime endTime "
+        "completionStartTime response_time model_map_information model model_id model_group api_base metadata "
+        "cache_hit cache_key saved_cache_cost request_tags end_user requester_ip_address user_agent messages response "
+        "error_str error_information model_parameters hidden_params guardrail_information"
+    ),
+    "StandardLoggingUserAPIKeyMetadata": (
+        "user_api_key_hash user_api_key_alias user_api_key_org_id user_api_key_team_id user_api_key_user_id "
+        "user_api_key_team_alias user_api_key_end_user_id user_api_key_user_email user_api_key_project_id "
+        "user_api_key_request_route"
+    ),
+    "StandardLoggingMetadata": (
+        "user_api_key_hash user_api_key_alias user_api_key_org_id user_api_key_team_id user_api_key_user_id "
+        "user_api_key_team_alias user_api_key_end_user_id user_api_key_user_email user_api_key_project_id "
+        "user_api_key_request_route spend_logs_metadata requester_ip_address requester_metadata "
+        "vector_store_request_metadata requester_custom_headers guardrail_information"
+    ),
+    "StandardLoggingVectorStoreRequest": (
+        "vector_store_id custom_llm_provider query vector_store_search_response start_time end_time"
+    ),
+    "StandardLoggingAdditionalHeaders": (
+        "x_ratelimit_limit_requests x_ratelimit_limit_tokens x_ratelimit_remaining_requests "
+        "x_ratelimit_remaining_tokens"
+    ),
+    "StandardLoggingHiddenParams": (
+        "model_id cache_key api_base response_cost additional_headers batch_models litellm_model_name"
+    ),
+    "StandardLoggingModelInformation": "model_map_key model_map_value",
+    "StandardLoggingModelCostFailureDebugInformation": (
+        "error_str traceback_str model cache_hit custom_llm_provider base_model call_type custom_pricing"
+    ),
+    "StandardLoggingPayloadErrorInformation": "error_code error_class llm_provider error_message traceback",
+    "StandardLoggingGuardrailInformation": (
+        "guardrail_name guardrail_mode guardrail_request guardrail_response guardrail_status start_time end_time "
+        "duration masked_entity_count"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LITELLM)
+def test_each_model_has_exactly_litellms_fields(name: str) -> None:
+    assert set(getattr(models, name).model_fields) == set(LITELLM[name].split())
+
+
+@given(PAYLOADS)
+@settings(max_examples=300, deadline=None)
+def test_attributes_give_the_payload_back_without_loss(payload: CallPayload) -> None:
+    assert llmlog.decode(llmlog.encode(payload)) == payload
+
+
+@given(PAYLOADS)
+@settings(max_examples=50, deadline=None)
+def test_a_real_span_carries_the_payload_without_loss(payload: CallPayload) -> None:
+    span = TracerProvider().get_tracer("test").start_span("chat", attributes=llmlog.encode(payload))
+    assert llmlog.decode(span.attributes) == payload
+
+
+def test_every_payload_field_has_its_own_attribute() -> None:
+    full = CallPayload(
+        **{"id": "x", "trace_id": "t", "call_type": "completion", "status": "success", "startTime": 1, "endTime": 2},
+        call_id="c",
+        operation="chat",
+        request_tags=["a"],
+        metadata={"user_api_key_team_id": "blue"},
+    )
+    attributes = llmlog.encode(full)
+    assert attributes["llmlog.metadata.user_api_key_team_id"] == "blue"
+    assert attributes["llmlog.request_tags"] == ("a",)
+    known = {leaf.path[0] for leaf in llmlog._LEAVES.values()}
+    assert known == set(CallPayload.model_fields) > set(StandardLoggingPayload.model_fields)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(llmlog._LEAVES)),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_hostile_attributes_are_read_or_rejected_in_one_line(attributes: dict[str, object]) -> None:
+    try:
+        llmlog.decode(attributes)
+    except RowRejected as rejection:
+        assert "\n" not in str(rejection)
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, float("nan"), float("inf"), 1e300, 10**30, "7", None, True, [1]])
+def test_a_count_that_is_no_count_is_zero(count: object) -> None:
+    assert Usage(input_tokens=count).input_tokens == 0
+
+
+def test_bounded_usage_has_no_part_above_its_total() -> None:
+    usage = Usage(input_tokens=10, cache_read_tokens=50, cache_write_tokens=5, output_tokens=3, reasoning_tokens=9)
+    bounded = usage.bounded()
+    assert (bounded.cache_read_tokens, bounded.cache_write_tokens, bounded.reasoning_tokens) == (10, 0, 3)
