@@ -1,0 +1,103 @@
+"""Call: one LLM request under way. Holds references and times, works out nothing.
+
+Always true: a call ends once, however many of its endings happen; nothing here raises into the app; nothing here
+holds on to the response, so that an abandoned one is collected and its call ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import time_ns
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from otel_llmlog.capture.context import Caller
+from otel_llmlog.providers.facts import Endpoint
+
+# Of a stream that outgrows the limit, this much of its end is kept beside its beginning: usage comes last.
+TAIL_BYTES = 1 << 20
+
+
+class Call:
+    """What the app's thread notes down of one request. Times are epoch nanoseconds."""
+
+    __slots__ = (
+        "body", "caller", "context", "end_ns", "ending", "endpoint", "error", "is_async", "on_end", "open_calls",
+        "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns", "status_code", "streamed",
+        "tail", "tail_room", "times",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        request: Any,
+        request_body: bytes | None,
+        span: Span,
+        context: Context,
+        caller: Caller,
+        *,
+        is_async: bool,
+        start_ns: int,
+        room: int,
+        open_calls: dict[int, Call],
+        on_end: Callable[[Call], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self.request_body = request_body
+        self.span = span
+        self.context = context  # as it was before the call's own span
+        self.caller = caller
+        self.is_async = is_async
+        self.start_ns = start_ns
+        self.room = room
+        self.on_end = on_end
+        self.open_calls = open_calls
+        self.end_ns = 0
+        self.ending = ""
+        self.error: str | None = None
+        self.status_code = 0
+        self.response_headers: Any = None
+        self.body: bytes | None = None
+        self.streamed = False
+        self.pieces: list[bytes] = []
+        self.times: list[int] = []
+        self.tail: deque[bytes] | None = None
+        self.tail_room = TAIL_BYTES
+        open_calls[id(self)] = self
+
+    def keep(self, piece: bytes) -> None:
+        """Note a piece of the stream and when it came."""
+        self.room -= len(piece)
+        if self.room >= 0:
+            self.pieces.append(piece)
+            self.times.append(time_ns())
+        else:
+            self._keep_tail(piece)
+
+    def _keep_tail(self, piece: bytes) -> None:
+        if self.tail is None:
+            self.tail = deque()
+        self.tail.append(piece)
+        self.tail_room -= len(piece)
+        while self.tail_room < 0 and len(self.tail) > 1:
+            self.tail_room += len(self.tail.popleft())
+
+    def end(self, ending: str, error: BaseException | None = None) -> None:
+        """Note how the call ended: `read`, `closed`, `abandoned`, `failed` or `exit`. Only the first ending counts."""
+        # The pop is atomic: of two threads that end a call at once, one gets it.
+        if self.open_calls.pop(id(self), None) is None:
+            return
+        self.end_ns = time_ns()
+        self.ending = ending
+        if error is not None:
+            # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
+            self.error = type(error).__name__
+        self.on_end(self)
+
+    def drop_bodies(self) -> None:
+        """Give the bytes back: the call keeps its row, not what was in it."""
+        self.request_body, self.body, self.pieces, self.times, self.tail = None, None, [], [], None

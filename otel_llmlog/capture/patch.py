@@ -1,0 +1,168 @@
+"""The wrap around `Client.send` and `AsyncClient.send` of httpx and httpx2: class-wide, in any order, undone.
+
+`send` sees every httpx-shaped client and transport; the OTel instrumentation of the same libraries works below it, so
+its HTTP span becomes the child of ours. Two thin shells, sync and async, share one core.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import context as otel_context
+from wrapt import register_post_import_hook
+
+from otel_llmlog.capture.call import Call
+from otel_llmlog.capture.recorder import Recorder
+from otel_llmlog.capture.streams import Tees, make_tees
+
+LIBRARIES = ("httpx", "httpx2")
+
+_recorder: Recorder | None = None
+_inject_usage = False
+_hooked = False
+# library name -> (class, the `send` it had)
+_originals: dict[str, list[tuple[type[Any], Any]]] = {}
+
+
+def install(recorder: Recorder, *, inject_usage: bool) -> None:
+    """Capture every call from now on, also of libraries that are imported later."""
+    global _recorder, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
+    _recorder, _inject_usage = recorder, inject_usage
+    if not _hooked:
+        _hooked = True
+        for name in LIBRARIES:
+            register_post_import_hook(_wrap, name)
+        return
+    import sys
+
+    for name in LIBRARIES:
+        if name in sys.modules:
+            _wrap(sys.modules[name])
+
+
+def remove() -> None:
+    """Give both libraries their own `send` back."""
+    global _recorder  # noqa: PLW0603
+    _recorder = None
+    for wrapped in _originals.values():
+        for cls, original in wrapped:
+            cls.send = original
+    _originals.clear()
+
+
+def installed() -> dict[str, bool]:
+    """Which libraries are wrapped now."""
+    return {name: name in _originals for name in LIBRARIES}
+
+
+def _wrap(library: Any) -> None:
+    name = library.__name__
+    if _recorder is None or name in _originals:
+        return
+    tees = make_tees(library)
+    sync_send, async_send = library.Client.send, library.AsyncClient.send
+    _originals[name] = [(library.Client, sync_send), (library.AsyncClient, async_send)]
+    library.Client.send = _sync_shell(sync_send, tees, library)
+    library.AsyncClient.send = _async_shell(async_send, tees, library)
+
+
+def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = _recorder
+        begun = None if recorder is None else recorder.begin(request, is_async=False)
+        if recorder is None or begun is None:
+            return original(self, request, *args, **kwargs)
+        call, context = begun
+        if _inject_usage:
+            request = _with_usage(request, call, library)
+        token = otel_context.attach(context)
+        try:
+            response = original(self, request, *args, **kwargs)
+        except BaseException as error:
+            call.end("failed", error)
+            recorder.note_failure(call)
+            raise
+        finally:
+            otel_context.detach(token)
+        _answered(call, recorder, response, tees.sync)
+        return response
+
+    return send
+
+
+def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = _recorder
+        begun = None if recorder is None else recorder.begin(request, is_async=True)
+        if recorder is None or begun is None:
+            return await original(self, request, *args, **kwargs)
+        call, context = begun
+        if _inject_usage:
+            request = _with_usage(request, call, library)
+        token = otel_context.attach(context)
+        try:
+            response = await original(self, request, *args, **kwargs)
+        except BaseException as error:
+            call.end("failed", error)
+            recorder.note_failure(call)
+            raise
+        finally:
+            otel_context.detach(token)
+        _answered(call, recorder, response, tees.asynchronous)
+        return response
+
+    return send
+
+
+def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> None:
+    """The headers are there, and for a plain call the body: end it, or watch its stream."""
+    try:
+        call.status_code = response.status_code
+        call.response_headers = response.headers
+        if response.is_closed or response.is_stream_consumed:
+            call.body = _content(response)
+            if call.body is not None and len(call.body) > call.room:
+                call.body = None
+            call.end("read")
+        else:
+            call.streamed = True
+            response.stream = tee(response.stream, call)
+    except Exception as error:  # the response is the app's, whatever we make of it
+        call.end("failed", error)
+    if call.status_code >= 400:
+        recorder.note_failure(call)
+
+
+def _content(response: Any) -> bytes | None:
+    try:
+        content: bytes = response.content
+    except Exception:  # each library has its own ResponseNotRead
+        return None
+    return content
+
+
+def _with_usage(request: Any, call: Call, library: Any) -> Any:
+    """The request, asking for usage in its stream where it did not; any failure leaves it as it was."""
+    if call.endpoint.api not in {"chat", "completions"} or call.endpoint.wire != "openai" or not call.request_body:
+        return request
+    if b'"stream"' not in call.request_body:
+        return request
+    try:
+        body = json.loads(call.request_body)
+        options = body.get("stream_options") or {}
+        if body.get("stream") is not True or "include_usage" in options:
+            return request
+        content = json.dumps({**body, "stream_options": {**options, "include_usage": True}}).encode()
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+        asking = library.Request(
+            request.method, request.url, headers=headers, content=content, extensions=request.extensions
+        )
+    except Exception:  # a body that cannot be changed safely is sent as it is
+        return request
+    call.request, call.request_body = asking, content
+    return asking

@@ -1,0 +1,361 @@
+"""From a finished call to its payload: decode, find out who and which session, price. Background path; no clock.
+
+Always true: no call raises here, whatever its bytes; what could not be read is in the payload's `notes`. With content
+storage off nothing is kept but names, numbers and words from fixed vocabularies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from opentelemetry import baggage
+
+from otel_llmlog import redact
+from otel_llmlog.capture import identity
+from otel_llmlog.capture.call import Call
+from otel_llmlog.capture.counting import TokenCounter
+from otel_llmlog.capture.encoding import decoded
+from otel_llmlog.config import Settings
+from otel_llmlog.payload import (
+    CallPayload,
+    StandardLoggingAdditionalHeaders,
+    StandardLoggingHiddenParams,
+    StandardLoggingMetadata,
+    StandardLoggingModelCostFailureDebugInformation,
+    StandardLoggingPayloadErrorInformation,
+    Usage,
+)
+from otel_llmlog.pricing import Cost, Pricer
+from otel_llmlog.providers import hosts
+from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
+
+# LiteLLM's class names for HTTP statuses, which are those of the OpenAI SDK.
+_HTTP_ERRORS = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    408: "Timeout",
+    409: "ConflictError",
+    413: "RequestTooLargeError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    502: "BadGatewayError",
+    503: "ServiceUnavailableError",
+    504: "Timeout",
+    529: "OverloadedError",
+}
+# What a row says of endings that no exception names.
+_ENDINGS = {
+    "closed": ("StreamClosed", "the app closed the stream before its end"),
+    "abandoned": ("StreamAbandoned", "the app dropped the stream before its end"),
+    "exit": ("ProcessTerminated", "the process ended before the call did"),
+}
+_RATE_LIMITS = {
+    "x_ratelimit_limit_requests": ("x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit"),
+    "x_ratelimit_limit_tokens": ("x-ratelimit-limit-tokens", "anthropic-ratelimit-tokens-limit"),
+    "x_ratelimit_remaining_requests": ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining"),
+    "x_ratelimit_remaining_tokens": ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining"),
+}
+
+
+class Ids(NamedTuple):
+    """Where a call stands in its trace, as hex digits."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+
+
+class _Failure(NamedTuple):
+    error_class: str
+    code: str | None
+    text: str
+    message: str | None = None
+
+
+class Reader:
+    """Reads finished calls. One thread uses it at a time."""
+
+    def __init__(self, settings: Settings, pricer: Pricer, counter: TokenCounter) -> None:
+        self._settings = settings
+        self._pricer = pricer
+        self._counter = counter
+        self._content = settings.content.store_prompts_in_spend_logs
+
+    def read(self, call: Call, ids: Ids) -> CallPayload:
+        """The payload of a finished call."""
+        endpoint, url = call.endpoint, call.request.url
+        path = url.path
+        headers = _headers(call.request.headers)
+        received = _headers(call.response_headers)
+        agent = headers.get("user-agent", "")
+        provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
+        request = self._request(call, path)
+        response = self._response(call, request, received)
+        failure = _failure(call, response)
+        usage, notes, uncounted = self._usage(call, request, response, failure, received, provider)
+        call_type = endpoint.call_types[call.is_async]
+        cost = self._pricer.price(
+            usage,
+            provider=provider,
+            response_model=response.model,
+            request_model=request.model,
+            call_type=call_type,
+            at=call.start_ns / 1e9,
+            cache_hit=None,
+        )
+        caller = identity.resolve(
+            request.identity,
+            request.end_user,
+            headers,
+            call.caller,
+            baggage.get_all(call.context),
+            self._settings.identity,
+        )
+        key, alias = identity.api_key(headers, self._settings.identity)
+        call_id = redact.name(received.get("x-litellm-call-id")) or f"{ids.trace_id}-{ids.span_id}"
+        api_base = _api_base(url, path)
+        first = _first_token(call, response)
+        model = request.model or response.model or ""
+        model_id = redact.name(received.get("x-litellm-model-id"))
+        agent_name = redact.name(redact.mask(agent))
+        return CallPayload(
+            id=response.id or call_id,
+            trace_id=ids.trace_id,
+            session_id=caller.session_id,
+            call_type=call_type,
+            stream=request.stream or call.streamed,
+            custom_llm_provider=provider,
+            response_cost=None if cost.total is None else float(cost.total),
+            cost_breakdown=cost.breakdown,
+            response_cost_failure_debug_info=_because(cost, uncounted),
+            status="success" if failure is None else "failure",
+            total_tokens=usage.input_tokens + usage.output_tokens,
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            startTime=call.start_ns / 1e9,
+            endTime=call.end_ns / 1e9,
+            completionStartTime=first / 1e9 if first else None,
+            response_time=((first or call.end_ns) - call.start_ns) / 1e9,
+            model_map_information=cost.model_information,
+            model=model,
+            model_id=model_id,
+            model_group=redact.name(received.get("x-litellm-model-group")) or request.model,
+            api_base=api_base,
+            metadata=StandardLoggingMetadata(
+                user_api_key_hash=key,
+                user_api_key_alias=alias,
+                user_api_key_org_id=caller.organization,
+                user_api_key_team_id=caller.team,
+                user_api_key_user_id=caller.user,
+                user_api_key_team_alias=caller.team_alias,
+                user_api_key_end_user_id=caller.end_user,
+                user_api_key_request_route=redact.name(path),
+                spend_logs_metadata=dict(caller.metadata) if caller.metadata else None,
+                requester_metadata=identity.requester_metadata(request.identity),
+                requester_custom_headers=redact.custom_headers(headers.items()),
+            ),
+            request_tags=list(caller.tags),
+            end_user=caller.end_user,
+            user_agent=agent_name,
+            messages=self._stored(request.messages),
+            response=self._stored(response.response),
+            error_str=failure.text if failure else None,
+            error_information=self._error_information(failure, provider),
+            model_parameters=self._stored(dict(request.parameters)) or {},
+            hidden_params=StandardLoggingHiddenParams(
+                model_id=model_id,
+                api_base=api_base,
+                response_cost=None if cost.total is None else f"{cost.total:f}",
+                additional_headers=_rate_limits(received),
+                litellm_model_name=request.model,
+            ),
+            call_id=call_id,
+            operation=endpoint.operation,
+            previous_response_id=request.previous_response_id,
+            response_model=response.model,
+            finish_reasons=list(response.finish_reasons),
+            usage=usage,
+            spend=cost.total,
+            cost_source=f"tiktoken+{cost.source}" if usage.source == "tiktoken" and cost.source else cost.source,
+            price_version=cost.version,
+            notes=[*dict.fromkeys((*request.notes, *response.notes, *notes))],
+        )
+
+    def _request(self, call: Call, path: str) -> RequestFacts:
+        if call.request_body is None:
+            return RequestFacts(stream=call.streamed, notes=("request: its body was not at hand to read",))
+        # Without usage in the stream the messages are needed to count them, stored or not.
+        return call.endpoint.read_request(call.request_body, path, self._content)
+
+    def _response(self, call: Call, request: RequestFacts, received: Mapping[str, str]) -> ResponseFacts:
+        if call.status_code == 0:
+            return ResponseFacts()
+        pieces, notes = self._pieces(call, received)
+        if call.status_code >= 400:
+            return ResponseFacts(error=call.endpoint.read_error(b"".join(pieces)), notes=notes)
+        if _is_event_stream(pieces, request, received):
+            facts = call.endpoint.read_stream(pieces, self._content)
+        elif not call.streamed and call.body is None:
+            facts = ResponseFacts(notes=("its body was not at hand to read",))
+        else:
+            facts = call.endpoint.read_response(b"".join(pieces), self._content)
+        return replace(facts, notes=(*notes, *(f"response: {note}" for note in facts.notes)))
+
+    def _pieces(self, call: Call, received: Mapping[str, str]) -> tuple[list[bytes], tuple[str, ...]]:
+        """The reply's bytes without their encoding, as they came in, and what is wrong with them."""
+        if not call.streamed:
+            return [call.body or b""], ()
+        encoding = received.get("content-encoding", "")
+        notes: tuple[str, ...] = ()
+        pieces = call.pieces
+        if call.tail is not None:
+            notes = ("response: larger than LLMLOG_MAX_BODY_BYTES: its middle was not read",)
+            pieces = pieces if encoding else [*pieces, b"\n\n", *call.tail]
+        if encoding:
+            pieces, note = decoded(pieces, encoding, self._settings.capture.max_body_bytes)
+            notes += (f"response: {note}",) if note else ()
+        return pieces, notes
+
+    def _usage(
+        self,
+        call: Call,
+        request: RequestFacts,
+        response: ResponseFacts,
+        failure: _Failure | None,
+        received: Mapping[str, str],
+        provider: str,
+    ) -> tuple[Usage, tuple[str, ...], str | None]:
+        """The usage, notes about it, and why there is none."""
+        usage = response.usage
+        why: str | None = None
+        notes: tuple[str, ...] = ()
+        if usage is None and response.output and call.endpoint.wire == "openai":
+            usage, said = self._counted(call, request, response)
+            if usage is None:
+                why = f"the stream carried no usage; {said}"
+            else:
+                notes = (said,)
+        if usage is None:
+            usage = Usage()
+            if why is None:
+                why = f"the call failed: {failure.text}" if failure else "the response carried no usage"
+            if not request.usage_asked and failure is None:
+                why += "; set stream_options.include_usage in the request, or LLMLOG_INJECT_STREAM_USAGE=true"
+        if provider == "xai" and call.endpoint.api == "chat" and usage.source == "provider":
+            # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else.
+            usage = usage.model_copy(update={"output_tokens": usage.output_tokens + usage.reasoning_tokens})
+        stated = _stated(received.get("x-litellm-response-cost"))
+        if stated is not None:
+            usage = usage.model_copy(update={"stated_cost": stated})
+        return usage, notes, why
+
+    def _counted(self, call: Call, request: RequestFacts, response: ResponseFacts) -> tuple[Usage | None, str]:
+        model = response.model or request.model
+        if call.request_body is None or not model:
+            return None, "neither request nor model are known"
+        messages = request.messages
+        if messages is None:
+            messages = call.endpoint.read_request(call.request_body, call.request.url.path, True).messages
+        return self._counter.count(model, messages, response.output)
+
+    def _stored(self, content: Any) -> Any:
+        if content is None:
+            return None
+        stored = redact.storable(content, self._settings.content.max_string_length_prompt_in_db)
+        return stored if isinstance(stored, str | list | dict) else str(stored)
+
+    def _error_information(
+        self, failure: _Failure | None, provider: str
+    ) -> StandardLoggingPayloadErrorInformation | None:
+        if failure is None:
+            return None
+        message = None
+        if self._content and failure.message:
+            message = redact.mask(redact.cut(failure.message, self._settings.content.max_string_length_prompt_in_db))
+        return StandardLoggingPayloadErrorInformation(
+            error_code=failure.code, error_class=failure.error_class, llm_provider=provider, error_message=message
+        )
+
+
+def _headers(headers: Any) -> dict[str, str]:
+    """Headers as text under lower-case names. Not clean yet: whoever keeps one cleans it."""
+    if headers is None:
+        return {}
+    return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in headers.raw}
+
+
+def _api_base(url: Any, path: str) -> str:
+    """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
+    port = f":{url.port}" if url.port else ""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    base = path.rstrip("/").rsplit("/", 2 if path.rstrip("/").endswith("chat/completions") else 1)[0]
+    return redact.clean(f"{url.scheme}://{host}{port}{base}")[: redact.MAX_NAME]
+
+
+def _is_event_stream(pieces: list[bytes], request: RequestFacts, received: Mapping[str, str]) -> bool:
+    """Whether the reply is a stream of events: as its type says, or else as it was asked for and looks."""
+    if "text/event-stream" in received.get("content-type", ""):
+        return True
+    begin = next((piece for piece in pieces if piece.strip()), b"").lstrip()
+    return request.stream and begin.startswith((b"data:", b"event:", b":"))
+
+
+def _failure(call: Call, response: ResponseFacts) -> _Failure | None:
+    """How the call failed; None when it did not."""
+    error = response.error
+    if call.status_code >= 400:
+        facts = error or ErrorFacts()
+        name = _HTTP_ERRORS.get(call.status_code, "APIError")
+        text = f"HTTP {call.status_code}" + (f" {facts.kind}" if facts.kind else "")
+        return _Failure(name, str(call.status_code), text, facts.message)
+    if error is not None:
+        kind = f" ({error.kind})" if error.kind else ""
+        return _Failure("APIError", error.kind, f"the provider reported an error in its reply{kind}", error.message)
+    if call.error is not None and not response.complete:
+        return _Failure(call.error, None, f"{call.error} while the reply was awaited")
+    if response.complete:
+        return None
+    if call.ending in _ENDINGS:
+        name, text = _ENDINGS[call.ending]
+        return _Failure(name, None, text)
+    if response.is_stream:
+        return _Failure("StreamIncomplete", None, "the stream ended without its last event")
+    return _Failure("InvalidResponse", None, "the reply could not be read: see notes in its metadata")
+
+
+def _first_token(call: Call, response: ResponseFacts) -> int | None:
+    at = response.first_token
+    return call.times[at] if at is not None and at < len(call.times) else None
+
+
+def _because(cost: Cost, uncounted: str | None) -> StandardLoggingModelCostFailureDebugInformation | None:
+    if cost.failure is None or uncounted is None or cost.total is not None:
+        return cost.failure
+    return cost.failure.model_copy(update={"error_str": uncounted})
+
+
+def _rate_limits(received: Mapping[str, str]) -> StandardLoggingAdditionalHeaders | None:
+    found = {
+        field: int(value)
+        for field, names in _RATE_LIMITS.items()
+        if (value := next((received[name] for name in names if name in received), ""))
+        and value.isascii()
+        and value.isdigit()
+        and len(value) < 16
+    }
+    return StandardLoggingAdditionalHeaders(**found) if found else None
+
+
+def _stated(cost: str | None) -> Decimal | None:
+    """A LiteLLM proxy's own price of the call, US dollars. A zero often means "not priced", so it says nothing."""
+    try:
+        stated = Decimal(cost) if cost else None
+    except InvalidOperation:
+        return None
+    return stated if stated is not None and stated.is_finite() and 0 < stated < 10**6 else None

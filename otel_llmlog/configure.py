@@ -1,0 +1,308 @@
+"""Wires all parts: the one module that knows everything. Switching on by any door leads through `start`.
+
+Doors: `opentelemetry-instrument` and `llmlog run` (the instrumentor's entry point), `OTEL_TRACES_EXPORTER=…,llmlog`
+(the exporter's entry point), `otel_llmlog.instrument()` in code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_SDK_DISABLED,
+)
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_llmlog import config, emit
+from otel_llmlog.capture import patch
+from otel_llmlog.capture.counting import TokenCounter
+from otel_llmlog.capture.reading import Reader
+from otel_llmlog.capture.recorder import Recorder
+from otel_llmlog.errors import ConfigError
+from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
+from otel_llmlog.pricing import Pricer, parse_price_map
+from otel_llmlog.stats import Stats
+
+VERSION = version("otel-llmlog")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything that runs while capture is on."""
+
+    settings: config.Settings
+    stats: Stats
+    recorder: Recorder
+    worker: BatchWorker | None
+    processor: LLMLogSpanProcessor
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every call that has ended is stored; False when that took longer than `timeout` seconds."""
+        read = self.recorder.flush(timeout)
+        return (self.worker is None or self.worker.flush(timeout)) and read
+
+
+_lock = threading.RLock()
+_runtime: Runtime | None = None
+_starting = False
+
+
+def start() -> Runtime | None:
+    """Build and start everything, once. None when OTel itself is switched off. Raises ConfigError."""
+    global _runtime, _starting  # noqa: PLW0603 - one process, one runtime
+    with _lock:
+        if _runtime is not None or _starting:
+            return _runtime
+        if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+            return None
+        _starting = True
+        try:
+            settings = config.load()
+            _runtime = _build(settings)
+            patch.install(_runtime.recorder, inject_usage=settings.capture.inject_stream_usage)
+        finally:
+            _starting = False
+        atexit.register(stop)
+        _on_sigterm(stop)
+        return _runtime
+
+
+def stop() -> None:
+    """Write what is left and give everything back. May be called twice."""
+    global _runtime  # noqa: PLW0603
+    with _lock:
+        runtime, _runtime = _runtime, None
+    atexit.unregister(stop)
+    if runtime is None:
+        return
+    timeout = runtime.settings.pipeline.shutdown_timeout
+    runtime.recorder.finish(timeout)
+    patch.remove()
+    if runtime.worker is not None:
+        runtime.worker.close(timeout)
+
+
+def flush(timeout: float = 30.0) -> bool:
+    """Wait until every LLM call that has ended is stored; False when that took longer than `timeout` seconds."""
+    runtime = _runtime
+    return True if runtime is None else runtime.flush(timeout)
+
+
+def instrument() -> None:
+    """Switch capture on, as the settings say. Call it after your own OpenTelemetry set-up, if you have one.
+
+    Raises ConfigError when a setting is wrong.
+    """
+    start()
+    LLMLogInstrumentor().instrument()
+
+
+def uninstrument() -> None:
+    """Switch capture off again and write what is left."""
+    LLMLogInstrumentor().uninstrument()
+
+
+def runtime() -> Runtime | None:
+    """What runs now, for the command line and for tests."""
+    return _runtime
+
+
+class LLMLogInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped in the library
+    """The door of OpenTelemetry's auto-instrumentation."""
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Switch capture on. Under auto-instrumentation a wrong setting ends the program at once, in one line."""
+        try:
+            super().instrument(**kwargs)
+        except ConfigError as error:
+            # The auto-instrumentation loader passes this flag; it would swallow the error and let the app run
+            # unlogged. Nothing of the app has been started yet.
+            if not kwargs.get("skip_dep_check"):
+                raise
+            sys.stderr.write(f"otel-llmlog: {error}\n")
+            sys.stderr.flush()
+            os._exit(2)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: whichever of the libraries is there, or comes later, is covered."""
+        return ()
+
+    def _instrument(self, **_kwargs: Any) -> None:
+        start()
+
+    def _uninstrument(self, **_kwargs: Any) -> None:
+        stop()
+
+
+class LLMLogSpanExporter(SpanExporter):
+    """The door of `OTEL_TRACES_EXPORTER=otlp,llmlog`: naming it switches everything on.
+
+    The spans themselves are taken by our own processor: the SDK's batch processor, which would call `export`, drops
+    spans when its queue is full and forgets them after fork.
+    """
+
+    def __init__(self) -> None:
+        start()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - see above
+        """Nothing to do: see the class."""
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until every call that has ended is stored."""
+        return flush(timeout_millis / 1000)
+
+
+def _build(settings: config.Settings) -> Runtime:
+    stats = Stats()
+    for name, meant in config.unknown_variables().items():
+        stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
+    _ensure_provider(stats)
+    exporter = None if settings.pipeline.disable_spend_logs else _exporter(settings, stats)
+    worker = BatchWorker(exporter, settings.pipeline, stats) if exporter else None
+    processor: LLMLogSpanProcessor
+
+    def flush_all(timeout: float) -> bool:
+        read = recorder.flush(timeout)
+        return (worker is None or worker.flush(timeout)) and read
+
+    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _service_name, flush_all)
+    recorder = Recorder(
+        settings.capture,
+        Reader(settings, _pricer(settings), TokenCounter()),
+        emit.tracer(VERSION),
+        emit.Metrics(VERSION),
+        processor.accept,
+        stats,
+    )
+    add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
+    if add is not None:
+        add(processor)
+    return Runtime(settings, stats, recorder, worker, processor)
+
+
+def _pricer(settings: config.Settings) -> Pricer:
+    path = settings.pricing.price_map
+    return Pricer(*parse_price_map(path.read_bytes())) if path else Pricer()
+
+
+def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
+    # Imported here and on first use: database libraries take longer to import than most apps take to start.
+    from otel_llmlog.store import embedded
+
+    store = settings.store
+
+    def connect(url: str) -> Exporter:
+        from otel_llmlog.store.postgres import PostgresExporter
+
+        return PostgresExporter(url, auto_migrate=store.auto_migrate, connect_timeout=store.connect_timeout)
+
+    if store.database_url is not None:
+        url = store.database_url.get_secret_value()
+        return _Lazy(lambda: connect(url))
+    if not embedded.installed():
+        stats.warn(
+            "no_database",
+            "no database: LLM calls leave spans but no rows; set LLMLOG_DATABASE_URL, "
+            "or pip install 'otel-llmlog[embedded]'",
+        )
+        return None
+    return _Lazy(lambda: connect(embedded.start(embedded.default_path())))
+
+
+class _Lazy:
+    """An exporter that is made, its server started, with the first batch and off the app's thread."""
+
+    def __init__(self, connect: Callable[[], Exporter]) -> None:
+        self._connect = connect
+        self._exporter: Exporter | None = None
+
+    def export(self, records: Sequence[Record]) -> Delivery:
+        if self._exporter is None:
+            self._exporter = self._connect()
+            # An embedded server's own exit handler was registered just now and would run before ours: go first again.
+            atexit.unregister(stop)
+            atexit.register(stop)
+        return self._exporter.export(records)
+
+    def close(self) -> None:
+        if self._exporter is not None:
+            self._exporter.close()
+
+
+def _service_name() -> str:
+    resource = getattr(trace.get_tracer_provider(), "resource", None)
+    name = resource.attributes.get("service.name") if resource is not None else None
+    return str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
+
+
+def _ensure_provider(stats: Stats) -> None:
+    """Without a tracer provider, set the SDK's up from the environment, as a distro would.
+
+    So every door leads to the same: spans have real ids, and go to a backend when `OTEL_*` names one.
+    """
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    try:
+        with _sdk_defaults():
+            _OTelSDKConfigurator().configure(auto_instrumentation_version=VERSION)
+    except Exception as error:  # an exporter that is named but not installed, say
+        stats.warn("otel", f"OpenTelemetry could not be set up from OTEL_* variables: {error}")
+
+
+@contextmanager
+def _sdk_defaults() -> Iterator[None]:
+    """Export traces and metrics over OTLP/HTTP if an endpoint is named, else nowhere; never to a guessed address."""
+    environ = os.environ
+    general = OTEL_EXPORTER_OTLP_ENDPOINT in environ
+    traces = general or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT in environ
+    measured = general or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT in environ
+    defaults = {
+        OTEL_TRACES_EXPORTER: "otlp" if traces else "none",
+        OTEL_METRICS_EXPORTER: "otlp" if measured else "none",
+        OTEL_LOGS_EXPORTER: "none",
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
+    }
+    added = [name for name in defaults if name not in environ]
+    try:
+        for name in added:
+            environ[name] = defaults[name]
+        yield
+    finally:
+        for name in added:
+            environ.pop(name, None)
+
+
+def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:
+    """SIGTERM ends Python without its exit handlers, unless the app handles it: then we stay out of the way."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+
+    def terminate(number: int, _frame: object) -> None:
+        flush_and_stop()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, terminate)

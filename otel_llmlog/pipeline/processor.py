@@ -1,0 +1,74 @@
+"""LLMLogSpanProcessor: where calls become records and enter the queue.
+
+Calls captured in this process come in through `accept`, straight from the background reader: their rows must not
+depend on the trace's sampler, attribute limits or other processors. As a span processor it takes spans of the
+`llmlog.*` dialect that others made, and passes the provider's flush on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from otel_llmlog.config import PipelineSettings
+from otel_llmlog.dialects.llmlog import CALL_ID, PREFIX, Attributes
+from otel_llmlog.emit import SCOPE
+from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.record import Record
+from otel_llmlog.stats import Stats
+
+_STATUS = PREFIX + "status"
+
+
+class LLMLogSpanProcessor(SpanProcessor):
+    """Turns finished calls into records and queues them. `flush` also flushes what comes before the queue."""
+
+    def __init__(
+        self,
+        worker: BatchWorker | None,
+        settings: PipelineSettings,
+        stats: Stats,
+        service_name: Callable[[], str],
+        flush: Callable[[float], bool],
+    ) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._stats = stats
+        self._service_name = service_name
+        self._flush = flush
+
+    def accept(self, ids: tuple[str, str, str | None], start_ns: int, end_ns: int, attributes: Attributes) -> None:
+        """Queue a call captured in this process. `ids`: trace, span, parent span, as hex digits."""
+        self._put(Record(*ids, start_ns, end_ns, self._service_name(), attributes))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span of our dialect that was not captured here."""
+        attributes, scope, context = span.attributes, span.instrumentation_scope, span.context
+        if attributes is None or context is None or CALL_ID not in attributes or (scope and scope.name == SCOPE):
+            return
+        service = str(span.resource.attributes.get("service.name", "")) if span.resource else ""
+        self._put(
+            Record(
+                format_trace_id(context.trace_id),
+                format_span_id(context.span_id),
+                format_span_id(span.parent.span_id) if span.parent else None,
+                span.start_time or 0,
+                span.end_time or span.start_time or 0,
+                service or self._service_name(),
+                dict(attributes),
+            )
+        )
+
+    def _put(self, record: Record) -> None:
+        if self._worker is None or self._settings.disable_spend_logs:
+            self._stats.count("not_logged.spend_logs_off")
+        elif self._settings.disable_error_logs and record.attributes.get(_STATUS) == "failure":
+            self._stats.count("not_logged.error_logs_off")
+        else:
+            self._worker.put(record)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until all calls that have ended are stored."""
+        return self._flush(timeout_millis / 1000)

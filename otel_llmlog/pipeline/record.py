@@ -1,0 +1,47 @@
+"""Record: the one unit that travels from capture to a table. Plain data, ready to be written down anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One LLM call. (start_ns, trace_id, span_id) is its identity: delivering it twice stores it once."""
+
+    trace_id: str
+    """32 hex digits."""
+    span_id: str
+    """16 hex digits."""
+    parent_span_id: str | None
+    start_ns: int
+    """Epoch nanoseconds."""
+    end_ns: int
+    service_name: str
+    attributes: Mapping[str, Any]
+    """The call in the `llmlog.*` dialect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a batch. Every record of it is in exactly one of the three."""
+
+    written: int = 0
+    duplicates: int = 0
+    """Already there: stored by an earlier try or by another process."""
+    rejected: Sequence[tuple[Record, str]] = field(default_factory=tuple)
+    """Records that can never be stored, each with the reason."""
+
+
+class Exporter(Protocol):
+    """Where records go. One thread calls it at a time."""
+
+    def export(self, records: Sequence[Record]) -> Delivery:
+        """Deliver a batch and return only once it is safe. Raises StoreUnavailable when it should be tried again."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections. May be called twice; never raises."""
+        ...
