@@ -91,7 +91,7 @@ def switch_on(variant: str) -> None:
         settings, stats = config.load(), Stats()
         worker = BatchWorker(Written(), settings.pipeline, stats)
         processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, lambda: "bench", lambda _: True)
-        reader = Reader(settings, Pricer(), TokenCounter())
+        reader = Reader(settings, Pricer(), TokenCounter(), stats)
         recorder = Recorder(
             settings.capture,
             reader,
@@ -193,11 +193,11 @@ def main() -> None:
     for process in running.values():
         process.stdin.close()
         process.wait(30)
-    middle = {name: [statistics.median(column) for column in zip(*rounds)] for name, rounds in figures.items()}
+    middle = {name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in figures.items()}
     bare = middle["bare"]
     print(f"{'':14} {'waiting: plain':>16} {'a chunk':>16}   {'back to back: plain':>19} {'a chunk':>16}")
     for name, values in middle.items():
-        cells = [f"{value:7.2f} {value - base:+8.2f}" for value, base in zip(values, bare)]
+        cells = [f"{value:7.2f} {value - base:+8.2f}" for value, base in zip(values, bare, strict=True)]
         print(f"{name:14} {cells[0]} {cells[1]}      {cells[2]} {cells[3]}")
     for name in VARIANTS.keys() - set(there):
         print(f"{name}: not installed (pip install -r benchmarks/requirements.txt)")

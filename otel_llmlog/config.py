@@ -163,6 +163,8 @@ class StoreSettings(_Part):
 
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/database`. Unset: the embedded Postgres, where that extra is installed."""
+    embedded_dir: Path | None = None
+    """Where the embedded Postgres keeps its data. Unset: `otel-llmlog/postgres` in the user's data directory."""
     auto_migrate: bool = True
     """Create and upgrade the tables at start. Off: run `llmlog db upgrade` with a role that may."""
     connect_timeout: int = Field(10, gt=0, le=300)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -89,7 +89,7 @@ def start() -> Runtime | None:
 
 def stop() -> None:
     """Write what is left and give everything back. May be called twice."""
-    global _runtime  # noqa: PLW0603
+    global _runtime
     with _lock:
         runtime, _runtime = _runtime, None
     atexit.unregister(stop)
@@ -189,7 +189,7 @@ def _build(settings: config.Settings) -> Runtime:
     processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _service_name, flush_all)
     recorder = Recorder(
         settings.capture,
-        Reader(settings, _pricer(settings), TokenCounter()),
+        Reader(settings, _pricer(settings), TokenCounter(), stats),
         emit.tracer(VERSION),
         emit.Metrics(VERSION),
         processor.accept,
@@ -227,7 +227,7 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
             "or pip install 'otel-llmlog[embedded]'",
         )
         return None
-    return _Lazy(lambda: connect(embedded.start(embedded.default_path())))
+    return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
 
 
 class _Lazy:
@@ -237,13 +237,19 @@ class _Lazy:
         self._connect = connect
         self._exporter: Exporter | None = None
 
+    def open(self) -> None:
+        self._made().open()
+
     def export(self, records: Sequence[Record]) -> Delivery:
+        return self._made().export(records)
+
+    def _made(self) -> Exporter:
         if self._exporter is None:
             self._exporter = self._connect()
             # An embedded server's own exit handler was registered just now and would run before ours: go first again.
             atexit.unregister(stop)
             atexit.register(stop)
-        return self._exporter.export(records)
+        return self._exporter
 
     def close(self) -> None:
         if self._exporter is not None:
@@ -264,16 +270,17 @@ def _ensure_provider(stats: Stats) -> None:
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return
     try:
-        with _sdk_defaults():
-            _OTelSDKConfigurator().configure(auto_instrumentation_version=VERSION)
+        with _environment(sdk_defaults(os.environ)):
+            _OTelSDKConfigurator().configure(auto_instrumentation_version=VERSION)  # type: ignore[no-untyped-call]
     except Exception as error:  # an exporter that is named but not installed, say
         stats.warn("otel", f"OpenTelemetry could not be set up from OTEL_* variables: {error}")
 
 
-@contextmanager
-def _sdk_defaults() -> Iterator[None]:
-    """Export traces and metrics over OTLP/HTTP if an endpoint is named, else nowhere; never to a guessed address."""
-    environ = os.environ
+def sdk_defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """`OTEL_*` variables that should be set beside these: export over OTLP/HTTP if an endpoint is named, else nowhere.
+
+    OpenTelemetry's own defaults would send to a guessed local address, and complain that nobody listens there.
+    """
     general = OTEL_EXPORTER_OTLP_ENDPOINT in environ
     traces = general or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT in environ
     measured = general or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT in environ
@@ -283,14 +290,18 @@ def _sdk_defaults() -> Iterator[None]:
         OTEL_LOGS_EXPORTER: "none",
         OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
     }
-    added = [name for name in defaults if name not in environ]
+    return {name: value for name, value in defaults.items() if name not in environ}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables that are set for a moment."""
+    os.environ.update(values)
     try:
-        for name in added:
-            environ[name] = defaults[name]
         yield
     finally:
-        for name in added:
-            environ.pop(name, None)
+        for name in values:
+            os.environ.pop(name, None)
 
 
 def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:

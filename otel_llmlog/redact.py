@@ -25,14 +25,17 @@ _SDK_HEADERS = "x-stainless-"
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # Words that mark a field or header as a credential, wherever they stand in its name.
 _CREDENTIAL_NAME = re.compile(
-    r"auth(?!or)|token(?!s)|secret|passw|passphrase|credential|cookie|session-?key|signature"
-    r"|(^|[-_.])(api|access|private|subscription|functions|client|goog|master)?[-_]?key($|[-_.])",
+    r"auth(?!or(?!i[sz]))|token(?!s|i[sz]|[-_.]?(?:count|limit|budget|usage))|secret(?!ar)|passw|pwd|passphrase"
+    r"|credential|cookie|session-?key|signature"
+    r"|(?:api|access|private|subscription|functions|client|goog|master)[-_.]?keys?(?-i:(?![a-z]))"
+    r"|(?:^|[-_.])key(?:$|[-_.])",
     re.IGNORECASE,
 )
-# Values that are credentials whatever they are called: bearer and basic headers, vendor key prefixes, JWTs.
+# Values that are credentials whatever they are called: bearer and basic headers, vendor key prefixes, JWTs. A JWT is
+# looked for once in each run of its characters: a search from every `ey` would take time quadratic in the run.
 _CREDENTIAL_VALUE = re.compile(
-    r"\b(?:bearer|basic)\s+\S+|\b(?:sk|pk|rk|gsk|xai|key|pat|ghp|glpat|hf|r8|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}"
-    r"|\bey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    r"\b(?:bearer|basic)\s+\S+|\b(?:(?:sk|pk|rk|gsk|xai|key|pat|ghp|glpat|hf|r8)[-_]|AKIA|AIza)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*\bey)[A-Za-z0-9_-]{12,}+\.[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+)*",
     re.IGNORECASE,
 )
 
@@ -71,7 +74,7 @@ def is_credential(field: str) -> bool:
 
 
 def custom_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The caller's own `x-` headers, credentials masked by name and by shape; what SDKs say of themselves is left out."""
+    """The caller's own `x-` headers, not those in which an SDK describes itself; credentials are masked."""
     return {
         clean(lower[:MAX_NAME]): MASK if is_credential(field) else mask(clean(value[:MAX_NAME]))
         for field, value in headers
@@ -83,7 +86,7 @@ def storable(value: Any, limit: int | None = None, depth: int = MAX_DEPTH) -> An
     """JSON-like data made fit to store: clean strings, each cut to `limit` characters, depth bounded."""
     if isinstance(value, str):
         return clean(value if limit is None else cut(value, limit))
-    if isinstance(value, dict | list) and depth <= 0:
+    if isinstance(value, dict | list | tuple) and depth <= 0:
         return TOO_DEEP
     if isinstance(value, dict):
         return {clean(str(k)[:MAX_NAME]): storable(v, limit, depth - 1) for k, v in value.items()}

@@ -23,8 +23,8 @@ LIBRARIES = ("httpx", "httpx2")
 _recorder: Recorder | None = None
 _inject_usage = False
 _hooked = False
-# library name -> (class, the `send` it had)
-_originals: dict[str, list[tuple[type[Any], Any]]] = {}
+# library name -> (class, the `send` it had, ours)
+_originals: dict[str, list[tuple[type[Any], Any, Any]]] = {}
 
 
 def install(recorder: Recorder, *, inject_usage: bool) -> None:
@@ -48,8 +48,10 @@ def remove() -> None:
     global _recorder  # noqa: PLW0603
     _recorder = None
     for wrapped in _originals.values():
-        for cls, original in wrapped:
-            cls.send = original
+        for cls, original, ours in wrapped:
+            # Whoever wrapped it after us keeps their wrap: ours below it is idle without a recorder.
+            if cls.__dict__.get("send") is ours:
+                cls.send = original
     _originals.clear()
 
 
@@ -63,10 +65,10 @@ def _wrap(library: Any) -> None:
     if _recorder is None or name in _originals:
         return
     tees = make_tees(library)
-    sync_send, async_send = library.Client.send, library.AsyncClient.send
-    _originals[name] = [(library.Client, sync_send), (library.AsyncClient, async_send)]
-    library.Client.send = _sync_shell(sync_send, tees, library)
-    library.AsyncClient.send = _async_shell(async_send, tees, library)
+    shells = ((library.Client, _sync_shell), (library.AsyncClient, _async_shell))
+    _originals[name] = [(cls, cls.send, shell(cls.send, tees, library)) for cls, shell in shells]
+    for cls, _, ours in _originals[name]:
+        cls.send = ours
 
 
 def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Callable[..., Any]:

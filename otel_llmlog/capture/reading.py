@@ -31,6 +31,7 @@ from otel_llmlog.payload import (
 from otel_llmlog.pricing import Cost, Pricer
 from otel_llmlog.providers import hosts
 from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.stats import Stats
 
 # LiteLLM's class names for HTTP statuses, which are those of the OpenAI SDK.
 _HTTP_ERRORS = {
@@ -81,14 +82,22 @@ class _Failure(NamedTuple):
 class Reader:
     """Reads finished calls. One thread uses it at a time."""
 
-    def __init__(self, settings: Settings, pricer: Pricer, counter: TokenCounter) -> None:
+    def __init__(self, settings: Settings, pricer: Pricer, counter: TokenCounter, stats: Stats) -> None:
         self._settings = settings
         self._pricer = pricer
         self._counter = counter
+        self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
 
     def read(self, call: Call, ids: Ids) -> CallPayload:
         """The payload of a finished call."""
+        try:
+            return self._read(call, ids)
+        except Exception as error:  # a fault of ours must not cost the row: it holds what is certain
+            self._stats.error("read", error)
+            return _unread(call, ids, error)
+
+    def _read(self, call: Call, ids: Ids) -> CallPayload:
         endpoint, url = call.endpoint, call.request.url
         path = url.path
         headers = _headers(call.request.headers)
@@ -129,7 +138,7 @@ class Reader:
             trace_id=ids.trace_id,
             session_id=caller.session_id,
             call_type=call_type,
-            stream=request.stream or call.streamed,
+            stream=request.stream or response.is_stream,
             custom_llm_provider=provider,
             response_cost=None if cost.total is None else float(cost.total),
             cost_breakdown=cost.breakdown,
@@ -281,6 +290,33 @@ class Reader:
         return StandardLoggingPayloadErrorInformation(
             error_code=failure.code, error_class=failure.error_class, llm_provider=provider, error_message=message
         )
+
+
+def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
+    """What is certain of a call that could not be read: that it was made, when, where to, and how it ended."""
+    call_id = f"{ids.trace_id}-{ids.span_id}"
+    failure = _failure(call, ResponseFacts(complete=0 < call.status_code < 400 and call.ending == "read"))
+    reason = f"the call could not be read: {type(error).__name__}"
+    return CallPayload(
+        id=call_id,
+        trace_id=ids.trace_id,
+        call_type=call.endpoint.call_types[call.is_async],
+        stream=call.streamed,
+        response_cost_failure_debug_info=StandardLoggingModelCostFailureDebugInformation(error_str=reason),
+        status="success" if failure is None else "failure",
+        startTime=call.start_ns / 1e9,
+        endTime=call.end_ns / 1e9,
+        response_time=(call.end_ns - call.start_ns) / 1e9,
+        error_str=failure.text if failure else None,
+        error_information=StandardLoggingPayloadErrorInformation(
+            error_code=failure.code, error_class=failure.error_class
+        )
+        if failure
+        else None,
+        call_id=call_id,
+        operation=call.endpoint.operation,
+        notes=[reason],
+    )
 
 
 def _headers(headers: Any) -> dict[str, str]:

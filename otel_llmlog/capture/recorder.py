@@ -87,7 +87,8 @@ class Recorder:
                 return None
             outer = otel_context.get_current()
             stacked = outer.get(_CALL_KEY)
-            if isinstance(stacked, Call) and stacked.request.url == request.url:
+            # As text: URLs of httpx and of httpx2 are never equal.
+            if isinstance(stacked, Call) and str(stacked.request.url) == str(request.url):
                 return None
             if not is_instrumentation_enabled():
                 return None
@@ -171,11 +172,16 @@ class Recorder:
             attributes = llmlog.encode(payload)
             self._stats.count("captured")
             self._deliver(ids, call.start_ns, call.end_ns, attributes)
-            emit.end_span(call.span, payload, attributes, call.end_ns)
-            self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
         except Exception as error:
             self._stats.error("read", error)
             self._stats.dropped("unreadable_call")
+            call.span.end(call.end_ns)
+            return
+        try:
+            emit.end_span(call.span, payload, attributes, call.end_ns)
+            self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
+        except Exception as error:  # other people's span processors and metric readers run in here
+            self._stats.error("emit", error)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""

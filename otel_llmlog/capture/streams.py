@@ -5,7 +5,7 @@ httpx and httpx2 each have their own base classes and check for them, so each ge
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 from otel_llmlog.capture.call import Call
@@ -68,8 +68,9 @@ def make_tees(library: Any) -> Tees:
         async def __aiter__(self) -> AsyncIterator[bytes]:
             call = self._call
             keep = call.keep
+            pieces = self._stream.__aiter__()
             try:
-                async for piece in self._stream:
+                async for piece in pieces:
                     keep(piece)
                     yield piece
             except GeneratorExit:
@@ -77,6 +78,11 @@ def make_tees(library: Any) -> Tees:
             except BaseException as error:
                 call.end("failed", error)
                 raise
+            finally:
+                # httpx2 closes the iterators of its streams one by one, and httpx leaves that to the collector:
+                # whichever closes ours expects the ones below to be closed with it.
+                if isinstance(pieces, AsyncGenerator):
+                    await pieces.aclose()
             call.end("read")
 
         async def aclose(self) -> None:

@@ -104,6 +104,11 @@ class BatchWorker:
 
     def _run(self) -> None:
         delay = _FIRST_RETRY
+        try:
+            # At once, not with the first batch: that may come when the interpreter is about to end.
+            self._exporter.open()
+        except Exception as error:  # the same will meet the first batch, which is not lost
+            self._stats.count(f"error.open.{type(error).__name__}")
         while True:
             batch = self._next_batch()
             if not batch:

@@ -38,6 +38,10 @@ class Delivery:
 class Exporter(Protocol):
     """Where records go. One thread calls it at a time."""
 
+    def open(self) -> None:
+        """Get ready while the first batch fills: import, connect. Raises StoreUnavailable; `export` then tries again."""
+        ...
+
     def export(self, records: Sequence[Record]) -> Delivery:
         """Deliver a batch and return only once it is safe. Raises StoreUnavailable when it should be tried again."""
         ...

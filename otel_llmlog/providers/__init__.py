@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from otel_llmlog.providers import anthropic, openai
 from otel_llmlog.providers.facts import Endpoint
 
-# By the last two segments of the path (the API), else by its last one.
+# By the last segment of the path; `chat` in front of it makes the first one another API.
 _BY_PATH: dict[str, Endpoint] = {
-    "chat/completions": openai.CHAT,
     "completions": openai.COMPLETIONS,
     "responses": openai.RESPONSES,
     "embeddings": openai.EMBEDDINGS,
@@ -22,10 +21,10 @@ _BY_PATH: dict[str, Endpoint] = {
 
 def recognise(path: str, body: bytes | None, headers: Mapping[str, str]) -> Endpoint | None:
     """The API that a POST to this path with this body calls; None when it is no LLM call."""
-    at = path.rfind("/")
-    endpoint = _BY_PATH.get(path[at + 1 :])
+    before, _, last = path.rstrip("/").rpartition("/")
+    endpoint = _BY_PATH.get(last)
     if endpoint is None:
-        return recognise(path[:-1], body, headers) if path.endswith("/") and len(path) > 1 else None
-    if endpoint is openai.COMPLETIONS and path.endswith("chat/completions"):
+        return None
+    if endpoint is openai.COMPLETIONS and before.endswith("/chat"):
         endpoint = openai.CHAT
     return endpoint if endpoint.accepts(body, headers) else None

@@ -174,6 +174,10 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
     )
 
 
+class _Parts(list[str]):
+    """Pieces of a text that deltas make longer; any other list is content as it came."""
+
+
 # What a delta of a content block adds to which of its fields.
 _DELTAS = {"text": "text", "thinking": "thinking", "partial_json": "input", "signature": "signature"}
 
@@ -182,20 +186,20 @@ def _extend(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
     for name, target in _DELTAS.items():
         if isinstance(value := delta.get(name), str):
             parts = block.get(target)
-            if not isinstance(parts, list):
-                parts = block[target] = [parts] if isinstance(parts, str) else []
+            if not isinstance(parts, _Parts):
+                parts = block[target] = _Parts([parts] if isinstance(parts, str) else [])
             parts.append(value)
     if citation := delta.get("citation"):
-        block["citations"] = [*items(block.get("citations")), citation]
+        if not isinstance(block.get("citations"), list):
+            block["citations"] = []
+        block["citations"].append(citation)
 
 
 def _joined(block: Mapping[str, Any]) -> dict[str, Any]:
-    joined = {
-        name: "".join(value) if name in _DELTAS.values() and isinstance(value, list) else value
-        for name, value in block.items()
-    }
+    joined = {name: "".join(value) if isinstance(value, _Parts) else value for name, value in block.items()}
     if isinstance(given := joined.get("input"), str):
-        parsed = lenient.value_of(given.encode("utf-8", "replace"))
+        # A tool without arguments gets one empty delta.
+        parsed = lenient.value_of(given.encode("utf-8", "replace")) if given else {}
         joined["input"] = parsed if parsed is not None else given
     return joined
 

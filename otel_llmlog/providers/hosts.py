@@ -22,6 +22,7 @@ _HOSTS = {
     "api.sambanova.ai": "sambanova",
     "api.novita.ai": "novita",
     "generativelanguage.googleapis.com": "gemini",
+    "aiplatform.googleapis.com": "vertex_ai",
     "router.huggingface.co": "huggingface",
 }
 _DOMAINS = {

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic_core import from_json
 
-from otel_llmlog import redact
-
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # An enum value as APIs write them. Anything else in its place could be content.
 _WORDS = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Fields named in a note. No usage object has more counts.
+_NAMED = 20
 # Bytes after a field's name in which the search for it ends: usage objects are below 2 KB.
 _FIELD_BYTES = 8192
 _SALVAGED = ("usage", "usageMetadata", "id", "model", "error")
@@ -134,10 +135,10 @@ def odd_counts(usage: Mapping[str, Any]) -> tuple[str, ...]:
     for value in usage.values():
         if isinstance(value, dict):
             flat.extend(value.items())
-    odd = [n for n, v in flat if n.endswith("_tokens") and v is not None and not _is_count(v)]
-    return (
-        (f"usage has fields that are no counts: {', '.join(sorted(redact.clean(n[:64]) for n in odd))}",) if odd else ()
-    )
+    odd = {n for n, v in flat if n.endswith("_tokens") and v is not None and not _is_count(v)}
+    # A name that no API would give to a field could be content.
+    names = sorted({n if _FIELD_NAME.fullmatch(n) else "(a name that is none)" for n in odd})
+    return (f"usage has fields that are no counts: {', '.join(names[:_NAMED])}",) if odd else ()
 
 
 def _is_count(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """OpenAI's wire format: chat completions, completions, responses, embeddings; and every host that speaks it.
 
 Sources of the field mappings, as the SDK's types have them:
-- chat, completions, embeddings: openai.types.{chat.ChatCompletion, Completion, CreateEmbeddingResponse, CompletionUsage}
+- chat, completions, embeddings: openai.types.{chat.ChatCompletion, Completion, CompletionUsage},
+  openai.types.CreateEmbeddingResponse
 - responses: openai.types.responses.{Response, ResponseUsage, ResponseStreamEvent}
 - Groq's `x_groq`, OpenRouter's `usage.cost`, Perplexity's `usage.cost.total_cost`, xAI's `usage.cost_in_usd_ticks`:
   the vendors' API references.
@@ -161,7 +162,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
         reasons = (reason,)
     # The API field `status` exists in Responses only; a background call has no usage yet.
     notes = [reading.note] if reading.note else []
-    if status in {"queued", "in_progress"}:
+    if status in ("queued", "in_progress"):
         notes.append("the response runs in the background: its usage comes with a later retrieval")
     return ResponseFacts(
         id=redact.name(reading.get("id")),
@@ -170,7 +171,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=_error(reading.get("error")) if status == "failed" or "error" in reading.fields else None,
+        error=_error(reading.get("error")) or (ErrorFacts() if status == "failed" else None),
         notes=(*notes, *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -185,7 +186,7 @@ def _error(found: Any) -> ErrorFacts | None:
     if found is None:
         return None
     if isinstance(found, str):
-        return ErrorFacts(None, redact.clean(found))
+        return ErrorFacts(None, redact.clean(found) or None)
     fields = mapping(found)
     kind = word(fields.get("code")) or word(fields.get("type")) or word(fields.get("status"))
     return ErrorFacts(kind, redact.clean(text(fields.get("message"))) or None)
@@ -198,13 +199,42 @@ def read_error(body: bytes) -> ErrorFacts:
     return found or _error(reading.whole()) or ErrorFacts()
 
 
+class _Parts(list[str]):
+    """Pieces of a text that deltas make longer; any other list is content as it came."""
+
+
+# Fields of a delta that are objects and arrive in pieces themselves.
+_NESTED = ("audio", "function_call")
+# Texts that are said once, or again; no delta makes them longer.
+_SAID_ONCE = frozenset({"role", "id", "type"})
+
+
+def _grow(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Add what a delta says of a field: a text gets longer, and so does a list (of content parts)."""
+    known = fields.get(name)
+    if isinstance(value, str) and name not in _SAID_ONCE:
+        if isinstance(known, _Parts):
+            known.append(value)
+        else:
+            fields[name] = _Parts([value])
+    elif isinstance(value, list) and type(known) is list:
+        known.extend(value)
+    elif value is not None:
+        fields[name] = value
+
+
+def _joined(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "".join(value) if isinstance(value, _Parts) else value for name, value in fields.items()}
+
+
 class _Choice:
     """One choice of a stream, put together again."""
 
-    __slots__ = ("finish_reason", "message", "tools")
+    __slots__ = ("finish_reason", "message", "nested", "tools")
 
     def __init__(self) -> None:
         self.message: dict[str, Any] = {}
+        self.nested: dict[str, dict[str, Any]] = {}
         self.tools: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
 
@@ -213,10 +243,11 @@ class _Choice:
             if name == "tool_calls":
                 for call in items(value):
                     self._add_call(mapping(call))
-            elif isinstance(value, str) and name != "role":
-                self.message.setdefault(name, []).append(value)
-            elif value is not None:
-                self.message[name] = value
+            elif name in _NESTED:
+                for field, part in mapping(value).items():
+                    _grow(self.nested.setdefault(name, {}), field, part)
+            else:
+                _grow(self.message, name, value)
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         tool = self.tools.setdefault(integer(call.get("index")), {"type": "function", "name": [], "arguments": []})
@@ -226,17 +257,14 @@ class _Choice:
         tool["arguments"].append(text(function.get("arguments")))
 
     def texts(self) -> list[str]:
-        """All the model wrote: text, reasoning, refusals, tool arguments."""
-        written = [part for parts in self.message.values() if isinstance(parts, list) for part in parts]
-        return [part for part in written if isinstance(part, str)] + [
-            part for tool in self.tools.values() for part in (*tool["name"], *tool["arguments"])
-        ]
+        """All the model wrote: text, reasoning, refusals, transcripts, function and tool arguments."""
+        grown = [item for fields in (self.message, *self.nested.values()) for item in fields.items()]
+        # The `data` of an audio is no text.
+        texts = [part for name, value in grown if isinstance(value, _Parts) and name != "data" for part in value]
+        return texts + [part for tool in self.tools.values() for part in (*tool["name"], *tool["arguments"])]
 
     def whole(self) -> dict[str, Any]:
-        message = {
-            name: "".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-            for name, value in self.message.items()
-        }
+        message = _joined(self.message) | {name: _joined(fields) for name, fields in self.nested.items()}
         if self.tools:
             message["tool_calls"] = [
                 {
@@ -253,6 +281,7 @@ def _dull(data: bytes) -> bool:
     """Whether a chunk only carries on the text: nothing in it but a delta. A key's quotes are escaped inside text."""
     return (
         b'"finish_reason":null' in data
+        and data.count(b'"finish_reason":') == 1
         and b'"error"' not in data
         and b'"x_groq"' not in data
         and (b'"usage"' not in data or b'"usage":null' in data)
@@ -369,7 +398,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         first_token=first,
         response=(dict(final) or {**begun, "output_text": "".join(texts)}) if content else None,
         output=() if usage else texts,
-        error=error or _error(final.get("error")),
+        error=error or _error(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
         notes=(*dict.fromkeys(notes), *lenient.odd_counts(mapping(final.get("usage")))),
     )
 

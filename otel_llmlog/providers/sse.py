@@ -6,9 +6,12 @@ no difference; a comment, an unknown field and a cut-off last event are passed o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
+
+_LONE_CR = re.compile(rb"\r(?!\n)")
 
 
 class Event(NamedTuple):
@@ -21,12 +24,12 @@ class Event(NamedTuple):
 
 def events(stream: bytes) -> Iterator[Event]:
     """The events of a stream in order. The last one counts also when its blank line never came."""
-    if b"\r" in stream and b"\n" not in stream:
-        stream = stream.replace(b"\r", b"\n")
+    if stream.count(b"\r") > stream.count(b"\r\n"):
+        stream = _LONE_CR.sub(b"\n", stream)
     name, at = b"", 0
     data: list[bytes] = []
     for ended in stream.split(b"\n"):
-        at += len(ended) + 1
+        at = min(at + len(ended) + 1, len(stream))
         line = ended.removesuffix(b"\r")
         if not line:
             if data:

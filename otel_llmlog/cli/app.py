@@ -1,0 +1,51 @@
+"""The command's root: puts the commands together and turns our errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from otel_llmlog.cli import db, demo, doctor, logs, run, spend
+from otel_llmlog.configure import VERSION
+from otel_llmlog.errors import LLMLogError
+
+app = typer.Typer(
+    name="llmlog",
+    help="What your app's LLM calls did and cost, from your own Postgres.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run.run)
+app.command("demo")(demo.demo)
+app.command("logs")(logs.logs)
+app.command("spend")(spend.spend)
+app.command("doctor")(doctor.doctor)
+app.add_typer(db.app, name="db")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"llmlog {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """What your app's LLM calls did and cost, from your own Postgres."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 a check failed or the database is away, 2 wrong usage or setting."""
+    try:
+        app()
+    except LLMLogError as error:
+        sys.stderr.write(f"llmlog: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        # `llmlog logs | head` closes the pipe early: not an error, and Python must not complain at exit either.
+        sys.stderr.close()
+        sys.exit(0)

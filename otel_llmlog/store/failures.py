@@ -1,0 +1,91 @@
+"""What a database error means, and what to do about it.
+
+Always true: the advice is fixed text. The database's own message is never passed on: it may quote a row's values or
+the connection string.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from psycopg import errors
+
+UPGRADE = "run `llmlog db upgrade`"
+
+
+class Failure(NamedTuple):
+    """An error of the database, understood."""
+
+    advice: str
+    """One line: what happened and what to do. Free of content and credentials."""
+    of_the_row: bool
+    """The rows are at fault, not the database: trying the same again is of no use."""
+
+
+# By SQLSTATE, the longest match wins. Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_STATE = {
+    "08": "the connection broke; it is made anew",
+    "25": "the database takes no writes now: is it a standby?",
+    "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
+    "3D": "that database does not exist; create it, or check LLMLOG_DATABASE_URL",
+    "3F": f"the llmlog schema is not there: {UPGRADE}",
+    "40": "two transactions met; the batch is tried again",
+    "42": f"the tables are not as this version needs them: {UPGRADE}",
+    "42501": "the database role may not do that; grant it INSERT and SELECT on schema llmlog",
+    "53": "the database is out of resources",
+    "53100": "the database's disk is full",
+    "53300": "the database has no connection left; raise max_connections or close some",
+    "55": "a lock was not given in time; another session holds the tables",
+    "57": "the database stopped the statement or is shutting down",
+    "57014": "the database took too long for one batch; is it overloaded?",
+    "58": "the database's disk or system failed; see its log",
+    "XX": "the database failed inside; see its log",
+}
+# Data that a column cannot take, a constraint that it breaks, a limit that it exceeds, a trigger that refuses it.
+_ROW_CLASSES = ("21", "22", "23", "44", "54", "P0")
+
+# libpq has no codes for failures to connect. Only these phrases are looked for; another language gets the last line.
+_BY_PHRASE = (
+    (r"password authentication failed|no password supplied|no pg_hba\.conf entry", _BY_STATE["28"]),
+    (r"database \".*\" does not exist", _BY_STATE["3D"]),
+    (r"role \".*\" does not exist", _BY_STATE["28"]),
+    (r"too many clients|remaining connection slots|too many connections", _BY_STATE["53300"]),
+    (r"starting up|shutting down|recovery mode", "the database is starting or stopping"),
+    (r"translate host name|resolve", "the database's host name is unknown; check LLMLOG_DATABASE_URL"),
+    (r"timeout|timed out", "the database did not answer in time; is the address reachable?"),
+    (r"SSL|certificate", "no secure connection to the database; check sslmode in LLMLOG_DATABASE_URL"),
+    (r"closed the connection|connection (is )?(closed|lost|reset)", _BY_STATE["08"]),
+    (r"refused|No such file", "nothing listens at the database's address; is the server running?"),
+)
+_UNREACHABLE = "the database cannot be reached; check LLMLOG_DATABASE_URL and that the server runs"
+
+
+def failure(error: BaseException | None) -> Failure:
+    """What this error of psycopg means."""
+    state = getattr(error, "sqlstate", None)
+    return by_state(state) if state else Failure(_connecting(str(error)), of_the_row=False)
+
+
+def by_state(state: str) -> Failure:
+    """What this SQLSTATE means."""
+    if state.startswith(_ROW_CLASSES):
+        return Failure(f"the database refuses it: {condition(state)}", of_the_row=True)
+    advice = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or "the database failed"
+    return Failure(f"{advice} ({condition(state)})", of_the_row=False)
+
+
+def condition(state: str) -> str:
+    """The name of a SQLSTATE, such as `invalid_text_representation`."""
+    try:
+        name = errors.lookup(state).__name__
+    except KeyError:
+        return f"SQLSTATE {state}"
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
+def _connecting(message: str) -> str:
+    for phrase, advice in _BY_PHRASE:
+        if re.search(phrase, message):
+            return advice
+    return _UNREACHABLE

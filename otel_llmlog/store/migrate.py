@@ -1,0 +1,96 @@
+"""Creating and upgrading the tables: Alembic runs the files in `sql/migrations`, in one transaction.
+
+Always true: many processes may start at once and each change is made once; the app's logging is left as it is; a
+failed upgrade leaves the database as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.store import connect, sql
+from otel_llmlog.store.failures import failure
+
+SCHEMA = "llmlog"
+VERSION_TABLE = "alembic_version"
+# Any number, as long as it stays the same: it names the lock that upgrades hold.
+_LOCK = 7_110_205_331_148_201
+_LOGGERS = ("alembic.runtime.migration", "alembic.runtime.plugins")
+
+
+def upgrade(target: str | Engine) -> None:
+    """Bring the tables to the newest revision. Does nothing when they are there already."""
+    with _connected(target) as connection, connection.begin():
+        # Held until COMMIT: of ten processes that start at once, nine wait here and then find the work done.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        if (_current(connection) or "") < sql.newest():
+            _run(connection)
+
+
+def status(target: str | Engine) -> tuple[str | None, str]:
+    """(revision of the database or None, newest revision)."""
+    with _connected(target) as connection:
+        return _current(connection), sql.newest()
+
+
+def _current(connection: Connection) -> str | None:
+    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.{VERSION_TABLE}"}) is None:
+        return None
+    version: str | None = connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))  # noqa: S608 - constants
+    return version
+
+
+@contextmanager
+def _connected(target: str | Engine) -> Iterator[Connection]:
+    engine = target if isinstance(target, Engine) else connect.engine(target)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise StoreUnavailable(f"cannot upgrade the tables: {failure(error.orig).advice}") from None
+
+
+def _run(connection: Connection) -> None:
+    with _quiet():
+        from alembic.config import Config
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        scripts = ScriptDirectory.from_config(config)
+
+        def steps(revision: Any, _context: Any) -> Any:
+            return scripts._upgrade_revs("head", revision)  # noqa: SLF001 - Alembic's own command does the same
+
+        with EnvironmentContext(config, scripts, fn=steps) as environment:
+            environment.configure(connection=connection, version_table=VERSION_TABLE, version_table_schema=SCHEMA)
+            environment.run_migrations()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Alembic's progress out of the app's log; other threads that use Alembic are heard as before."""
+    here = threading.get_ident()
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != here or record.levelno >= logging.WARNING
+
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(from_elsewhere)

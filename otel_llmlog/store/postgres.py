@@ -1,0 +1,194 @@
+"""Writing rows: records become COPY text in pieces, and the server stores one piece while the next is formatted.
+
+Always true: a record is counted as written only after COMMIT; delivering it again, from here or from another
+process, changes nothing and is counted as a duplicate; a row the database refuses is rejected alone. No message holds
+content or credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+
+import psycopg
+
+from otel_llmlog.errors import RowRejected, StoreUnavailable
+from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.store import connect, rows, sql
+from otel_llmlog.store.failures import UPGRADE, failure
+from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
+
+# Rows per transaction. Above this, time per row stops falling (benchmarks/write_path.py).
+CHUNK_ROWS = 512
+# Days around today for which partitions are made. Rows of other days go to the default partition.
+DAYS_BACK, DAYS_AHEAD = 7, 2
+_DAY_NS = 86_400 * 10**9
+
+# Sessions inherited through fork. Kept, never used: closing one would end the session of the parent.
+_inherited: list[Session] = []
+
+
+class PostgresExporter:
+    """An `Exporter` that stores records in Postgres. Connects with the first batch."""
+
+    def __init__(self, url: str, *, auto_migrate: bool = True, connect_timeout: int = 10) -> None:
+        """Raises ConfigError when the URL is none."""
+        self._url = url
+        self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
+        self._auto_migrate = auto_migrate
+        self._session: Session | None = None
+        self._process = os.getpid()
+        self._days: set[int] = set()
+
+    def open(self) -> None:
+        """Connect and see to the tables, before there is anything to store. Raises StoreUnavailable."""
+        self.export(())
+
+    def export(self, records: Sequence[Record]) -> Delivery:
+        """Store the records; returns after COMMIT. Raises StoreUnavailable when it should be tried again."""
+        rejected: list[tuple[Record, str]] = []
+        try:
+            session = self._connected()
+            ordered = _in_key_order(records, rejected)
+            self._make_partitions(session, ordered)
+            written = self._store(session, ordered, rejected)
+        except psycopg.Error as error:
+            self._drop()
+            raise StoreUnavailable(failure(error).advice) from None
+        except BaseException:
+            # Interrupted anywhere: what state the connection is in cannot be known.
+            self._drop()
+            raise
+        return Delivery(written, len(records) - written - len(rejected), rejected)
+
+    def close(self) -> None:
+        """Close the connection. The next `export` would open another."""
+        self._drop()
+
+    def _store(self, session: Session, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
+        written = 0
+        before: _Chunk | None = None
+        for start in range(0, len(records), CHUNK_ROWS):
+            chunk = _Chunk(records[start : start + CHUNK_ROWS], rejected)
+            chunk.format_next()
+            if before is not None:
+                session.commit()
+                written += len(before.formatted)
+            try:
+                session.send(chunk.pieces())
+                before = chunk
+            except psycopg.Error as error:
+                session.rollback_or_raise(error)
+                written += _merged(session, chunk.finished(), rejected)
+                before = None
+        if before is not None:
+            session.commit()
+            written += len(before.formatted)
+        return written
+
+    def _connected(self) -> Session:
+        if self._session is not None and self._process != os.getpid():
+            _inherited.append(self._session)
+            self._session = None
+        if self._session is None:
+            self._process = os.getpid()
+            self._days.clear()
+            self._session = Session(self._conninfo)
+            self._check_tables(self._session)
+        return self._session
+
+    def _check_tables(self, session: Session) -> None:
+        found = session.revision()
+        if found is not None and found >= sql.newest():
+            return
+        if not self._auto_migrate:
+            state = "are not there" if found is None else "are of an older version"
+            raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
+        # Imported when there is something to do: SQLAlchemy and Alembic take longer to import than to run.
+        from otel_llmlog.store import migrate
+
+        migrate.upgrade(self._url)
+
+    def _make_partitions(self, session: Session, records: Sequence[Record]) -> None:
+        today = time.time_ns() // _DAY_NS
+        for day in {record.start_ns // _DAY_NS for record in records} - self._days:
+            if -DAYS_BACK <= day - today <= DAYS_AHEAD:
+                session.make_partition(datetime.fromtimestamp(day * 86_400, UTC).date())
+                self._days.add(day)
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if self._process == os.getpid():
+            session.close()
+        else:
+            _inherited.append(session)
+
+
+class _Chunk:
+    """The records of one transaction, formatted piece by piece as they are asked for."""
+
+    def __init__(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> None:
+        self.formatted: list[tuple[Record, Stored]] = []
+        self._pieces = self._format(records, rejected)
+
+    def format_next(self) -> None:
+        """Format the next piece, to have it ready."""
+        next(self._pieces, None)
+
+    def pieces(self) -> Iterator[list[Stored]]:
+        """All pieces, those that are ready first."""
+        yield [stored for _, stored in self.formatted]
+        yield from self._pieces
+
+    def finished(self) -> list[tuple[Record, Stored]]:
+        """All lines with their records."""
+        for _ in self._pieces:
+            pass
+        return self.formatted
+
+    def _format(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> Iterator[list[Stored]]:
+        for start in range(0, len(records), PIECE_ROWS):
+            piece = []
+            for record in records[start : start + PIECE_ROWS]:
+                try:
+                    stored = rows.row(record), rows.content(record)
+                except RowRejected as error:
+                    rejected.append((record, str(error)))
+                else:
+                    self.formatted.append((record, stored))
+                    piece.append(stored)
+            yield piece
+
+
+def _merged(session: Session, found: list[tuple[Record, Stored]], rejected: list[tuple[Record, str]]) -> int:
+    """Store lines some of which are there already or are refused; returns how many were new.
+
+    What is refused as a whole is halved until the refused lines stand alone.
+    """
+    if not found:
+        return 0
+    try:
+        return session.merge([stored for _, stored in found])
+    except psycopg.Error as error:
+        session.rollback_or_raise(error)
+        if len(found) == 1:
+            rejected.append((found[0][0], failure(error).advice))
+            return 0
+    middle = len(found) // 2
+    return _merged(session, found[:middle], rejected) + _merged(session, found[middle:], rejected)
+
+
+def _in_key_order(records: Sequence[Record], rejected: list[tuple[Record, str]]) -> Sequence[Record]:
+    """The records by their key, those that have none rejected.
+
+    Two processes that store the same records wait for each other's keys; in one order that is no deadlock.
+    """
+    sound = [record for record in records if record.start_ns.__class__ is int and record.trace_id and record.span_id]
+    if len(sound) < len(records):
+        rejected += [(record, "the record has no key") for record in records if record not in sound]
+    return sorted(sound, key=attrgetter("start_ns", "trace_id", "span_id"))

@@ -1,0 +1,206 @@
+"""Reading rows: request logs, one log with its contents, spend by group, the state of the store.
+
+Always true: nothing is written; all values go to the database as parameters of the named queries in `sql/queries`;
+a query that takes too long is stopped by the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, get_args
+
+from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy.exc import DBAPIError
+
+from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.redact import clean
+from otel_llmlog.store import connect, migrate, sql
+from otel_llmlog.store.failures import failure
+
+Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
+GROUPINGS: tuple[str, ...] = get_args(Grouping)
+
+# (start_time, trace_id, span_id) of a row: where a page ends and the next begins.
+Key = tuple[datetime, str, str]
+
+# Seconds that a read may take before the database stops it.
+_TIMEOUT = 30
+# Tables up to this size are counted exactly, which takes them some tens of milliseconds.
+_COUNTED_BYTES = 64 << 20
+# A row is written when its call ends: followers look this far back for calls that began before the newest row.
+_LONGEST_CALL = timedelta(hours=1)
+# `created_at` is when a transaction began; one that began earlier may be seen later.
+_LONGEST_WRITE = timedelta(seconds=65)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which calls. What is None does not restrict."""
+
+    since: datetime | None = None
+    """Calls that began then or later."""
+    until: datetime | None = None
+    """Calls that began before."""
+    model: str | None = None
+    """As the caller or as the provider named it."""
+    provider: str | None = None
+    status: str | None = None
+    """`success` or `failure`."""
+    user_id: str | None = None
+    team: str | None = None
+    """Id or alias."""
+    tag: str | None = None
+    session_id: str | None = None
+    end_user: str | None = None
+    api_key: str | None = None
+    """Hash or alias."""
+    min_cost: Decimal | None = None
+    """Calls that cost at least so many US dollars."""
+
+
+class SpendLine(NamedTuple):
+    """Calls of one group summed up."""
+
+    key: str | None
+    """None: the calls that have no such thing."""
+    name: str | None
+    """Alias of a team or key."""
+    calls: int
+    failures: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cache_read_tokens: int
+    spend: Decimal | None
+    """None when no call of the group has a price."""
+    unpriced: int
+    """Successful calls that are not in `spend` because no price is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the store. Without tables, all but the revisions are 0 or None."""
+
+    revision: str | None
+    newest_revision: str
+    rows: int = 0
+    """Exact in small tables, else as the last ANALYZE saw them."""
+    newest: datetime | None = None
+    """When the newest call began."""
+    log_bytes: int = 0
+    content_bytes: int = 0
+    partitions: int = 0
+
+
+class Reader:
+    """Reads from the database of this URL. Every method raises StoreUnavailable when it does not answer."""
+
+    def __init__(self, url: str, *, connect_timeout: int = 10) -> None:
+        """Raises ConfigError when the URL is none."""
+        self._engine = connect.engine(url, connect_timeout=connect_timeout)
+
+    def logs(
+        self,
+        where: Filter = Filter(),
+        *,
+        limit: int | None = 100,
+        before: Key | None = None,
+        after: Key | None = None,
+        written_after: datetime | None = None,
+    ) -> list[dict[str, Any]]:
+        """Calls, newest first. `before` the last key of a page gives the next page; `after` gives newer ones."""
+        parameters = {
+            **asdict(where),
+            **dict(zip(("before_time", "before_trace", "before_span"), before or (None,) * 3, strict=True)),
+            **dict(zip(("after_time", "after_trace", "after_span"), after or (None,) * 3, strict=True)),
+            "written_after": written_after,
+            "limit": limit,
+        }
+        return [dict(row) for row in self._read("logs", parameters)]
+
+    def follow(self, where: Filter = Filter()) -> Follower:
+        """Calls as they are written, from now on."""
+        return Follower(self, where, self._read("now")[0]["now"])
+
+    def log(self, identifier: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        """Calls named by a request, call, trace or span id or `trace_id:span_id`, newest first, with contents."""
+        parameters = {"id": identifier, "limit": limit}
+        found = self._read("log_by_request_id", parameters) or self._read("log_by_other_id", parameters)
+        return [dict(row) for row in found]
+
+    def spend(self, by: Grouping, where: Filter = Filter(), *, limit: int | None = None) -> list[SpendLine]:
+        """Sums per group, the dearest first; days newest first. A call counts under each of its tags."""
+        if by not in GROUPINGS:
+            raise ValueError(f"by must be one of {', '.join(GROUPINGS)}, found {by!r}")
+        return [SpendLine(**row) for row in self._read("spend", {**asdict(where), "by": by, "limit": limit})]
+
+    def status(self) -> Status:
+        """How much is stored, how new it is, and whether the tables are of this version."""
+        revision, newest_revision = migrate.status(self._engine)
+        if revision is None:
+            return Status(revision, newest_revision)
+        logs, contents = self._read("size")
+        newest = self._read("newest")
+        rows = self._read("count")[0]["count"] if logs["bytes"] <= _COUNTED_BYTES else logs["rows"]
+        return Status(
+            revision,
+            newest_revision,
+            rows,
+            newest[0]["start_time"] if newest else None,
+            logs["bytes"],
+            contents["bytes"],
+            logs["partitions"],
+        )
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._engine.dispose()
+
+    def _read(self, query: str, parameters: dict[str, Any] | None = None) -> Sequence[RowMapping]:
+        # A text that no column can hold finds nothing; it is no error of the database.
+        given = {n: clean(v) if isinstance(v, str) else v for n, v in (parameters or {}).items()}
+        with self._transaction() as connection:
+            return connection.execute(text(sql.queries()[query]), given).mappings().all()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(text("SET TRANSACTION READ ONLY"))
+                connection.execute(text(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'"))
+                connection.execute(text("SET LOCAL timezone = 'UTC'"))
+                yield connection
+        except DBAPIError as error:
+            raise StoreUnavailable(f"cannot read: {failure(error.orig).advice}") from None
+
+
+@dataclass(slots=True)
+class Follower:
+    """Calls that are written after it was made, each of them once, long calls that end late included."""
+
+    _reader: Reader
+    _where: Filter
+    _since: datetime
+    _seen: dict[Key, datetime] = field(default_factory=dict)
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What came since the last call, oldest first."""
+        where = self._where
+        if where.since is None or where.since < self._since - _LONGEST_CALL:
+            where = replace(where, since=self._since - _LONGEST_CALL)
+        found = self._reader.logs(where, limit=None, written_after=self._since)
+        new = [row for row in reversed(found) if _key(row) not in self._seen]
+        self._seen |= {_key(row): row["created_at"] for row in new}
+        if self._seen:
+            # Look back as far as a transaction may last, and forget what is older than that.
+            self._since = max(self._since, max(self._seen.values()) - _LONGEST_WRITE)
+            self._seen = {key: written for key, written in self._seen.items() if written > self._since}
+        return new
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["start_time"], row["trace_id"], row["span_id"]

@@ -1,0 +1,123 @@
+"""One connection that writes, and two ways to store lines in one transaction: all are new, or some may be there.
+
+Always true: either all lines of a transaction are stored or none. While `send` hands over lines the server already
+stores them, and after it the server commits alone: the caller may format the next ones until `commit`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import errors, generators, pq
+
+from otel_llmlog.store import connect, copy, rows
+from otel_llmlog.store.failures import failure
+
+# What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
+_LIMITS = (
+    "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '10s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+)
+
+
+# Rows per network write: the server reads one piece while the next is being formatted.
+PIECE_ROWS = 32
+
+# A row for each table; most calls keep no content.
+Stored = tuple[rows.SpendLogRow, rows.SpendLogContent | None]
+
+
+class _Table(NamedTuple):
+    copy: str
+    stage: str
+    copy_staged: str
+    merge: str
+
+
+def _table(name: str, columns: Sequence[str]) -> _Table:
+    table, staging, listed = f"llmlog.{name}", f"pg_temp.llmlog_{name}", ", ".join(columns)
+    like = f"SELECT {listed} FROM {table}"  # noqa: S608 - constants
+    return _Table(
+        f"COPY {table} ({listed}) FROM STDIN",
+        # Each time, because behind a pooler each transaction may meet another session.
+        f"CREATE TEMP TABLE IF NOT EXISTS llmlog_{name} ON COMMIT DELETE ROWS AS {like} WITH NO DATA",
+        f"COPY {staging} ({listed}) FROM STDIN",
+        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING",  # noqa: S608 - constants
+    )
+
+
+_LOGS = _table("spend_logs", rows.SpendLogRow._fields)
+_CONTENTS = _table("spend_log_contents", rows.SpendLogContent._fields)
+
+
+class Session:
+    """A connection and the transaction under way on it. Raises psycopg's errors."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._connection = connect.connection(conninfo)
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        found = self._connection.execute("SELECT to_regclass('llmlog.alembic_version') IS NOT NULL").fetchone()
+        if found == (False,):
+            return None
+        version = self._connection.execute("SELECT version_num FROM llmlog.alembic_version").fetchone()
+        return None if version is None else str(version[0])
+
+    def make_partition(self, day: dt.date) -> None:
+        """See that both tables have a partition for this day, unless its rows are in the default one already."""
+        with self._connection.transaction():
+            self._connection.execute(_LIMITS)
+            self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
+
+    def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
+        """Store rows that are new, which nearly all are. Raises UniqueViolation when one is there already."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"BEGIN; {_LIMITS}")
+            self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces)
+        pgconn = self._connection.pgconn
+        # Sent without waiting: the server makes it safe on disk while the caller formats.
+        pgconn.send_query(b"COMMIT")
+        pgconn.flush()
+
+    def commit(self) -> None:
+        """Wait until what was sent is safe."""
+        for result in self._connection.wait(generators.execute(self._connection.pgconn)):
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise errors.error_from_result(result)
+
+    def merge(self, stored: Sequence[Stored]) -> int:
+        """Store those rows that are not there yet, by way of a temporary table; returns how many."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"BEGIN; {_LIMITS}; {_LOGS.stage}; {_CONTENTS.stage}")
+            self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored])
+            new = cursor.execute(_LOGS.merge).rowcount
+            cursor.execute(_CONTENTS.merge)
+            cursor.execute("COMMIT")
+        return new
+
+    def _copy(self, cursor: psycopg.Cursor[Any], logs: str, contents: str, pieces: Iterable[Sequence[Stored]]) -> None:
+        kept: list[rows.SpendLogContent] = []
+        with cursor.copy(logs) as writer:
+            for piece in pieces:
+                writer.write(copy.lines([row for row, _ in piece]))
+                kept += [content for _, content in piece if content is not None]
+        if kept:
+            with cursor.copy(contents) as writer:
+                for start in range(0, len(kept), PIECE_ROWS):
+                    writer.write(copy.lines(kept[start : start + PIECE_ROWS]))
+
+    def rollback_or_raise(self, error: psycopg.Error) -> None:
+        """Give up the transaction if rows were at fault; any other error is raised again."""
+        if not failure(error).of_the_row:
+            raise error
+        self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Say goodbye to the server. Never raises."""
+        with contextlib.suppress(psycopg.Error):
+            self._connection.close()
