@@ -92,7 +92,8 @@ def genai(payload: CallPayload) -> Attributes:
     }
     for name, key in _PARAMETERS.items():
         value = payload.model_parameters.get(name)
-        if isinstance(value, str | int | float):
+        # An integer of OTLP has 64 bits: one that does not fit would fail the whole batch of spans.
+        if isinstance(value, str | float) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
             given[key] = value
     if usage.source is not None:
         given["gen_ai.usage.input_tokens"] = usage.input_tokens

@@ -83,18 +83,31 @@ def custom_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def storable(value: Any, limit: int | None = None, depth: int = MAX_DEPTH) -> Any:
-    """JSON-like data made fit to store: clean strings, each cut to `limit` characters, depth bounded."""
+    """JSON-like data made fit to store: clean strings, each cut to `limit` characters, depth bounded.
+
+    What JSON does not know, an app's own object in its metadata say, becomes text.
+    """
     if isinstance(value, str):
         return clean(value if limit is None else cut(value, limit))
     if isinstance(value, dict | list | tuple) and depth <= 0:
         return TOO_DEEP
     if isinstance(value, dict):
-        return {clean(str(k)[:MAX_NAME]): storable(v, limit, depth - 1) for k, v in value.items()}
+        return {
+            clean((k if isinstance(k, str) else _shown(k))[:MAX_NAME]): storable(v, limit, depth - 1)
+            for k, v in value.items()
+        }
     if isinstance(value, list | tuple):
         return [storable(item, limit, depth - 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return storable(_shown(value), limit)
+
+
+def _shown(value: Any) -> str:
+    try:
         return str(value)
-    return value
+    except Exception:  # an object of the app's may fail in its own ways
+        return f"[{type(value).__name__}]"
 
 
 def cut(text: str, limit: int) -> str:

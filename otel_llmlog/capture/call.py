@@ -26,7 +26,7 @@ class Call:
 
     __slots__ = (
         "body", "caller", "context", "end_ns", "ending", "endpoint", "error", "is_async", "on_end", "open_calls",
-        "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns", "status_code", "streamed",
+        "missing", "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns", "status_code", "streamed",
         "tail", "tail_room", "times",
     )  # fmt: skip
 
@@ -62,6 +62,7 @@ class Call:
         self.status_code = 0
         self.response_headers: Any = None
         self.body: bytes | None = None
+        self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
         self.pieces: list[bytes] = []
         self.times: list[int] = []
@@ -98,6 +99,12 @@ class Call:
             self.error = type(error).__name__
         self.on_end(self)
 
+    def held(self, limit: int) -> int:
+        """Bytes the call holds on to. `limit` is the room it began with."""
+        streamed = min(limit - self.room, limit + TAIL_BYTES)
+        return len(self.request_body or b"") + len(self.body or b"") + streamed
+
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""
         self.request_body, self.body, self.pieces, self.times, self.tail = None, None, [], [], None
+        self.missing = "dropped unread: LLMLOG_MAX_PENDING_BYTES were waiting"

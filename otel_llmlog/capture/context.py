@@ -138,7 +138,8 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
                     try:
                         step, given = generator.asend, (yield item)
                     except GeneratorExit:
-                        await generator.aclose()
+                        with self:
+                            await generator.aclose()
                         raise
                     except BaseException as error:
                         step, given = generator.athrow, error
@@ -159,7 +160,8 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
                     try:
                         step, given = generator.send, (yield item)
                     except GeneratorExit:
-                        generator.close()
+                        with self:
+                            generator.close()
                         raise
                     except BaseException as error:
                         step, given = generator.throw, error

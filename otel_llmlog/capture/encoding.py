@@ -12,6 +12,8 @@ from typing import Any
 
 # (compressed piece, most bytes wanted) -> bytes
 Decode = Callable[[bytes, int], bytes]
+# Compressed bytes given at once to a library that knows no limit: they open to some 30 MB at the very most.
+_SLICE = 64
 
 
 def decoded(pieces: Sequence[bytes], encoding: str, limit: int) -> tuple[list[bytes], str | None]:
@@ -33,7 +35,8 @@ def _run(decode: Decode, pieces: Sequence[bytes], limit: int) -> tuple[list[byte
     result: list[bytes] = []
     for piece in pieces:
         try:
-            opened = decode(piece, limit)
+            # An empty piece after the end of its data is an error to some.
+            opened = decode(piece, limit) if piece else b""
         except Exception:  # each library has its own error classes
             return result, "the body's encoding is broken: read up to there"
         result.append(opened)
@@ -84,19 +87,35 @@ def _brotli() -> Decode | None:
     library = _import("brotli", "brotlicffi")
     if library is None:
         return None
-    process = library.Decompressor().process if hasattr(library.Decompressor, "process") else None
-    opened = process or library.Decompressor().decompress
-    return lambda piece, _limit: bytes(opened(piece))
+    decompressor = library.Decompressor()
+    opened = getattr(decompressor, "process", None) or decompressor.decompress
+    try:
+        opened(b"", output_buffer_limit=1)
+    except TypeError:  # before brotli 1.2
+        return _in_slices(opened)
+    return lambda piece, limit: bytes(opened(piece, output_buffer_limit=limit)[:limit])
 
 
 def _zstd() -> Decode | None:
-    library = _import("zstandard")
-    if library is not None:
-        opened = library.ZstdDecompressor().decompressobj()
-        return lambda piece, _limit: bytes(opened.decompress(piece))
-    # Python 3.14 has its own; on older ones httpx2 brings the backport.
+    # Python 3.14 has its own; on older ones httpx2 brings the backport, and httpx works with `zstandard`.
     library = _import("compression.zstd", "backports.zstd")
-    if library is None:
-        return None
-    stream = library.ZstdDecompressor()
-    return lambda piece, limit: bytes(stream.decompress(piece, limit))
+    if library is not None:
+        stream = library.ZstdDecompressor()
+        return lambda piece, limit: bytes(stream.decompress(piece, limit))
+    library = _import("zstandard")
+    return _in_slices(library.ZstdDecompressor().decompressobj().decompress) if library is not None else None
+
+
+def _in_slices(decompress: Callable[[bytes], bytes]) -> Decode:
+    """A limit for a library that has none: stop between two slices of the compressed bytes."""
+
+    def decode(piece: bytes, limit: int) -> bytes:
+        opened, size = [], 0
+        for at in range(0, len(piece), _SLICE):
+            opened.append(decompress(piece[at : at + _SLICE]))
+            size += len(opened[-1])
+            if size >= limit:
+                break
+        return b"".join(opened)[:limit]
+
+    return decode

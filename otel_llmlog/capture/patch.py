@@ -129,7 +129,7 @@ def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> 
         if response.is_closed or response.is_stream_consumed:
             call.body = _content(response)
             if call.body is not None and len(call.body) > call.room:
-                call.body = None
+                call.body, call.missing = None, "larger than LLMLOG_MAX_BODY_BYTES: not read"
             call.end("read")
         else:
             call.streamed = True

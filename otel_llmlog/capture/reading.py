@@ -62,6 +62,9 @@ _RATE_LIMITS = {
     "x_ratelimit_remaining_requests": ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining"),
     "x_ratelimit_remaining_tokens": ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining"),
 }
+# What may be believed of a price in a header: US dollars, less than any single token costs; and its characters.
+_LEAST_STATED = Decimal("1e-12")
+_MAX_STATED = 64
 
 
 class Ids(NamedTuple):
@@ -208,7 +211,11 @@ class Reader:
         pieces, notes = self._pieces(call, received)
         if call.status_code >= 400:
             return ResponseFacts(error=call.endpoint.read_error(b"".join(pieces)), notes=notes)
-        if _is_event_stream(pieces, request, received):
+        if call.missing:
+            # Nothing speaks against a reply that was read, or closed as SDKs do after the last event.
+            ended_well = call.error is None and call.ending in {"read", "closed"}
+            facts = ResponseFacts(complete=ended_well, is_stream=request.stream, notes=(call.missing,))
+        elif _is_event_stream(pieces, request, received):
             facts = call.endpoint.read_stream(pieces, self._content)
         elif not call.streamed and call.body is None:
             facts = ResponseFacts(notes=("its body was not at hand to read",))
@@ -253,8 +260,9 @@ class Reader:
         if usage is None:
             usage = Usage()
             if why is None:
-                why = f"the call failed: {failure.text}" if failure else "the response carried no usage"
-            if not request.usage_asked and failure is None:
+                absent = f"the response was {call.missing}" if call.missing else "the response carried no usage"
+                why = f"the call failed: {failure.text}" if failure else absent
+            if not request.usage_asked and failure is None and not call.missing:
                 why += "; set stream_options.include_usage in the request, or LLMLOG_INJECT_STREAM_USAGE=true"
         if provider == "xai" and call.endpoint.api == "chat" and usage.source == "provider":
             # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else.
@@ -391,7 +399,8 @@ def _rate_limits(received: Mapping[str, str]) -> StandardLoggingAdditionalHeader
 def _stated(cost: str | None) -> Decimal | None:
     """A LiteLLM proxy's own price of the call, US dollars. A zero often means "not priced", so it says nothing."""
     try:
-        stated = Decimal(cost) if cost else None
+        stated = Decimal(cost) if cost and len(cost) <= _MAX_STATED else None
     except InvalidOperation:
         return None
-    return stated if stated is not None and stated.is_finite() and 0 < stated < 10**6 else None
+    # A smaller or longer one is broken or hostile: written out it could have 10**18 digits.
+    return stated if stated is not None and stated.is_finite() and _LEAST_STATED <= stated < 10**6 else None

@@ -58,13 +58,14 @@ class Recorder:
         self._metrics = metrics
         self._deliver = deliver
         self._stats = stats
-        self._start_lock = threading.Lock()
+        self._open: dict[int, Call] = {}
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._queue: SimpleQueue[Call | threading.Event] = SimpleQueue()
-        self._open: dict[int, Call] = {}
+        # The same table emptied: calls that were open at a fork end in the child without a trace.
+        self._open.clear()
         self._thread: threading.Thread | None = None
         # Added to without a lock, because a call may end inside the garbage collector: the odd lost update is
         # made good whenever the queue has run empty.
@@ -133,7 +134,7 @@ class Recorder:
         if self._queue.qsize() >= self._settings.max_pending:
             self._stats.dropped("capture_queue_full")
             return
-        held = len(call.request_body or b"") + len(call.body or b"") + self._settings.max_body_bytes - call.room
+        held = call.held(self._settings.max_body_bytes)
         if self._pending_bytes + held > self._settings.max_pending_bytes:
             call.drop_bodies()
             self._stats.count("bodies_dropped")
@@ -144,13 +145,19 @@ class Recorder:
             self._start()
 
     def _start(self) -> None:
-        with self._start_lock:
+        # Whoever holds the lock is starting the thread, perhaps further up this very stack: starting it may collect
+        # garbage, and that may end a call.
+        if not self._start_lock.acquire(blocking=False):
+            return
+        try:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="llmlog-capture", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # the interpreter is shutting down: `finish` reads what is left
-                    self._thread = None
+                thread = threading.Thread(target=self._run, name="llmlog-capture", daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError:  # the interpreter is shutting down: `finish` reads what is left
+            pass
+        finally:
+            self._start_lock.release()
 
     # On the recorder's thread.
 
@@ -166,6 +173,7 @@ class Recorder:
                 self._finish(item)
 
     def _finish(self, call: Call) -> None:
+        payload, attributes = None, {}
         try:
             ids = _ids(call)
             payload = self._reader.read(call, ids)
@@ -173,11 +181,13 @@ class Recorder:
             self._stats.count("captured")
             self._deliver(ids, call.start_ns, call.end_ns, attributes)
         except Exception as error:
+            payload = None
             self._stats.error("read", error)
             self._stats.dropped("unreadable_call")
-            call.span.end(call.end_ns)
-            return
         try:
+            if payload is None:
+                call.span.end(call.end_ns)
+                return
             emit.end_span(call.span, payload, attributes, call.end_ns)
             self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
         except Exception as error:  # other people's span processors and metric readers run in here

@@ -43,7 +43,7 @@ def connection(info: str) -> psycopg.Connection[tuple[object, ...]]:
 
 def engine(url: str, *, connect_timeout: int = 10) -> Engine:
     """SQLAlchemy's engine for the same URL. It keeps no connection open between uses."""
-    # Imported late: the writer never needs it, and it takes longer to import than the rest together.
+    # Imported late: a writer whose tables are up to date never needs it.
     from sqlalchemy import NullPool, create_engine
 
     info = conninfo(url, connect_timeout=connect_timeout)

@@ -21,7 +21,7 @@ from otel_llmlog.store import connect, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
 
-# Rows per transaction. Above this, time per row stops falling (benchmarks/write_path.py).
+# Rows per transaction: the pipeline's default batch, so that one delivery is one COMMIT.
 CHUNK_ROWS = 512
 # Days around today for which partitions are made. Rows of other days go to the default partition.
 DAYS_BACK, DAYS_AHEAD = 7, 2
@@ -107,7 +107,7 @@ class PostgresExporter:
         if not self._auto_migrate:
             state = "are not there" if found is None else "are of an older version"
             raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
-        # Imported when there is something to do: SQLAlchemy and Alembic take longer to import than to run.
+        # Imported when there is something to do, which is once in the life of a version.
         from otel_llmlog.store import migrate
 
         migrate.upgrade(self._url)
@@ -190,5 +190,6 @@ def _in_key_order(records: Sequence[Record], rejected: list[tuple[Record, str]])
     """
     sound = [record for record in records if record.start_ns.__class__ is int and record.trace_id and record.span_id]
     if len(sound) < len(records):
-        rejected += [(record, "the record has no key") for record in records if record not in sound]
+        kept = set(map(id, sound))
+        rejected += [(record, "the record has no key") for record in records if id(record) not in kept]
     return sorted(sound, key=attrgetter("start_ns", "trace_id", "span_id"))

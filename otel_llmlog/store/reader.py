@@ -29,7 +29,7 @@ Key = tuple[datetime, str, str]
 
 # Seconds that a read may take before the database stops it.
 _TIMEOUT = 30
-# Tables up to this size are counted exactly, which takes them some tens of milliseconds.
+# Tables up to this size are counted exactly: they fit into memory on any machine.
 _COUNTED_BYTES = 64 << 20
 # A row is written when its call ends: followers look this far back for calls that began before the newest row.
 _LONGEST_CALL = timedelta(hours=1)

@@ -154,9 +154,9 @@ def _parts(keys: list[str]) -> tuple[metadata.Part, metadata.Part]:
     return hidden, rest
 
 
-_part_keys: list[str] = []
-_HIDDEN, _METADATA = _parts(_part_keys)
-_KEYS = (*(_PREFIX + path for path in (*TEXTS.values(), *COUNTS.values(), *_OTHERS)), *_part_keys)
+# All attributes that are read, in one go: texts, counts, others, and those of the two objects.
+_KEYS = [_PREFIX + path for path in (*TEXTS.values(), *COUNTS.values(), *_OTHERS)]
+_HIDDEN, _METADATA = _parts(_KEYS)
 _TEXTS_END, _COUNTS_END = len(TEXTS), len(TEXTS) + len(COUNTS)
 _OTHERS_END = _COUNTS_END + len(_OTHERS)
 _MODEL, _API_BASE, _STATUS = (list(TEXTS).index(name) for name in ("model", "api_base", "status"))
@@ -217,7 +217,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     spend = money(spend) if spend is not None else None if cost is None else money(cost)
     start, end = record.start_ns // 1000, record.end_ns // 1000
     duration = (end - start) // 1000
-    rest = metadata.collect(found[_OTHERS_END:], _METADATA)
+    rest = metadata.collect(found, _METADATA)
     # Fields that repeat a column need no place of their own, unless they contradict it.
     if trace_id is not None and trace_id != record.trace_id:
         rest["trace_id"] = trace_id
@@ -239,7 +239,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
         None if first is None else timestamp(round(first * 1e6)),
         str(max(duration, 0)),
         tags(request_tags),
-        metadata.text(metadata.collect(found[_OTHERS_END:], _HIDDEN)),
+        metadata.text(metadata.collect(found, _HIDDEN)),
         metadata.text(rest),
     )
     return tuple.__new__(SpendLogRow, _in_order(values))

@@ -93,9 +93,7 @@ class Http:
 
 def openai_client(url: str, *, is_async: bool = False, **options: Any) -> Any:
     kind, transport = (
-        (openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient)
-        if is_async
-        else (openai.OpenAI, openai.DefaultHttpxClient)
+        (openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient) if is_async else (openai.OpenAI, openai.DefaultHttpxClient)
     )
     settings = {"api_key": KEY, "timeout": 20.0, "http_client": transport(verify=False), **options}
     return kind(base_url=f"{url}/v1", **settings)

@@ -81,9 +81,7 @@ async def test_the_app_sees_the_same_of_every_ending(capture, flavour, provider,
 
 @pytest.mark.parametrize("way", GIVING_UP, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("scenario", ["plain", "stall after=1 seconds=30", "error status=500"])
-async def test_an_app_that_gives_up_a_reply_sees_the_same(
-    capture, flavour, provider, same_replies, scenario, way
-):
+async def test_an_app_that_gives_up_a_reply_sees_the_same(capture, flavour, provider, same_replies, scenario, way):
     body = chat_body(f"[scenario: {scenario}]", stream=True)
     without, with_us, payloads = await both(
         capture, same_replies, flavour, provider.url, lambda http: http.request(body), way

@@ -129,9 +129,7 @@ async def test_our_span_is_no_longer_current_after_the_call(capture, http):
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_ours_is_the_child_of_anthropics_own_span_and_the_one_that_becomes_a_record(
-    capture, provider, is_async
-):
+async def test_ours_is_the_child_of_anthropics_own_span_and_the_one_that_becomes_a_record(capture, provider, is_async):
     options = {"open_telemetry": {"tracer_provider": capture.tracer_provider}}
     client = anthropic_client(provider.url, is_async=is_async, **options)
     made = client.messages.create(model="claude-haiku-4-5", max_tokens=9, messages=said("hi"))

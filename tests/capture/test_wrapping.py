@@ -213,7 +213,9 @@ def through(inner):
 
     class Through(httpx.BaseTransport, httpx.AsyncBaseTransport):
         def handle_request(self, request):
-            sent = inner.build_request(request.method, str(request.url), content=request.read(), headers=request.headers)
+            sent = inner.build_request(
+                request.method, str(request.url), content=request.read(), headers=request.headers
+            )
             reply = inner.send(sent, stream=True)
             return httpx.Response(reply.status_code, headers=reply.headers.raw, content=reply.iter_raw())
 

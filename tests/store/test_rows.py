@@ -89,11 +89,9 @@ def differences(left: Any, right: Any, path: str = "payload") -> list[str]:
         ]
     if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         return [d for i, pair in enumerate(zip(left, right, strict=True)) for d in differences(*pair, f"{path}[{i}]")]
-    if (
-        isinstance(left, float)
-        and isinstance(right, float | int)
-        and math.isclose(left, right, rel_tol=1e-15, abs_tol=3e-6)
-    ):
+    kinds = {type(left), type(right)}
+    # jsonb writes 1e16 out in full, which Python then reads as an int.
+    if kinds in ({float}, {int, float}) and math.isclose(float(left), float(right), rel_tol=1e-15, abs_tol=3e-6):
         return []
     return [] if left == right else [f"{path}: {left!r} != {right!r}"]
 
@@ -107,7 +105,7 @@ def store(module_database_url: str) -> tuple[PostgresExporter, psycopg.Connectio
     connection.close()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(payload=storable_payloads())
 def test_the_row_and_its_contents_hold_the_whole_payload(
     store: tuple[PostgresExporter, psycopg.Connection[Any]], payload: CallPayload
