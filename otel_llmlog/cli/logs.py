@@ -15,6 +15,7 @@ from otel_llmlog.cli import database, filters, render
 # Seconds between two looks for new rows.
 _FOLLOW_SECONDS = 1.0
 _COLUMNS = ("time", "model", "provider", "status", "in", "out", "cost", "first", "total", "user", "team", "session")
+_NARROW_COLUMNS = ("time", "model", "status", "in", "out", "cost", "total")
 
 
 def logs(
@@ -75,16 +76,19 @@ def show(console: Console, rows: Sequence[Mapping[str, Any]], *, header: bool = 
     """Print the calls as a table."""
     if not rows:
         return
-    table = render.table(_COLUMNS, [_cells(row) for row in rows])
+    names = _NARROW_COLUMNS if console.width < render.NARROW else _COLUMNS
+    time_of_day = "%H:%M:%S" if names is _NARROW_COLUMNS else "%m-%d %H:%M:%S"
+    cells = [dict(zip(_COLUMNS, _cells(row, time_of_day), strict=True)) for row in rows]
+    table = render.table(names, [[row[name] for name in names] for row in cells])
     table.show_header = header
     console.print(table)
 
 
-def _cells(row: Mapping[str, Any]) -> Sequence[Text]:
+def _cells(row: Mapping[str, Any], time_of_day: str) -> Sequence[Text]:
     failed = row["status"] == "failure"
     first = row["completion_start_time"]
     return (
-        render.text(row["start_time"].strftime("%m-%d %H:%M:%S"), "dim"),
+        render.text(row["start_time"].strftime(time_of_day), "dim"),
         render.text(row["model"]),
         render.text(row["provider"]),
         render.text(row["error_class"] if failed else "ok", "red" if failed else "green"),

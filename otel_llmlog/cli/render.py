@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_CELLS = 24
+# Terminals narrower than this get fewer columns rather than cut ones.
+NARROW = 120
 _PARTS = " ▏▎▍▌▋▊▉█"
 
 
@@ -78,18 +80,28 @@ def seconds(value: float | None) -> Text:
     return Text(f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s", justify="right")
 
 
-def bar(share: float) -> Text:
+def bar(share: float, cells: int = BAR_CELLS) -> Text:
     """A horizontal bar, `share` of its full length."""
-    eighths = round(max(0.0, min(1.0, share)) * BAR_CELLS * 8)
+    eighths = round(max(0.0, min(1.0, share)) * cells * 8)
     return Text("█" * (eighths // 8) + _PARTS[eighths % 8].strip(), style="cyan", no_wrap=True)
 
 
 def table(columns: Iterable[str], rows: Iterable[Sequence[Text]], footer: Sequence[Text] | None = None) -> Table:
     """A plain table; the columns' own texts decide how they are aligned."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=footer is not None)
+    cells = [list(row) for row in rows]
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=footer is not None)
     for at, name in enumerate(columns):
-        made.add_column(name, footer=footer[at] if footer else "", no_wrap=True)
-    for row in rows:
+        right = bool(cells) and cells[0][at].justify == "right"
+        shown = [row[at].cell_len for row in (*cells, *([footer] if footer else []))]
+        made.add_column(
+            name,
+            footer=footer[at] if footer else "",
+            no_wrap=True,
+            justify="right" if right else "left",
+            # A name may be cut to fit a narrow terminal; half a number or a time says something false.
+            min_width=max(len(name), *shown) if right or len(set(shown)) == 1 else None,
+        )
+    for row in cells:
         made.add_row(*row)
     return made
 

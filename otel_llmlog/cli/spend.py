@@ -69,8 +69,9 @@ def show(console: Console, reader: Reader, by: str, where: Filter | None = None,
         console.print("No calls there. Is the app switched on? `llmlog doctor` tells.")
         return
     most = max((line.spend or Decimal(0) for line in lines), default=Decimal(0))
+    narrow = console.width < render.NARROW
     rows = [
-        (
+        [
             render.text(line.name or line.key or "(none)", "" if line.key else "dim"),
             render.number(line.calls),
             render.number(line.failures),
@@ -78,13 +79,20 @@ def show(console: Console, reader: Reader, by: str, where: Filter | None = None,
             render.number(line.completion_tokens),
             render.number(line.cache_read_tokens),
             render.money(line.spend) if line.unpriced or line.spend is not None else render.money(Decimal(0)),
-            render.bar(float(line.spend / most) if line.spend and most else 0),
+            render.bar(float(line.spend / most) if line.spend and most else 0, 6 if narrow else render.BAR_CELLS),
             render.number(line.unpriced or None),
-        )
+        ]
         for line in lines
     ]
     # A call with two tags is in two groups: their sum would count it twice.
-    console.print(render.table((by, *_COLUMNS), rows, None if by == "tag" else _total(lines)))
+    footer = None if by == "tag" else _total(lines)
+    columns = [by, *_COLUMNS]
+    if narrow:
+        cached = columns.index("cached")
+        del columns[cached]
+        for cells in (*rows, *([footer] if footer else [])):
+            del cells[cached]
+    console.print(render.table(columns, rows, footer))
 
 
 def _total(lines: list[SpendLine]) -> list[Text]:
