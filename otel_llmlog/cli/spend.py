@@ -13,6 +13,7 @@ from otel_llmlog.cli import database, filters, render
 from otel_llmlog.store.reader import GROUPINGS, Filter, Grouping, Reader, SpendLine
 
 _COLUMNS = ("calls", "failed", "input", "output", "cached", "spend", "", "unpriced")
+_WIDE_ONLY = {"failed", "cached"}
 
 
 def spend(
@@ -87,12 +88,14 @@ def show(console: Console, reader: Reader, by: str, where: Filter | None = None,
     # A call with two tags is in two groups: their sum would count it twice.
     footer = None if by == "tag" else _total(lines)
     columns = [by, *_COLUMNS]
-    if narrow:
-        cached = columns.index("cached")
-        del columns[cached]
-        for cells in (*rows, *([footer] if footer else [])):
-            del cells[cached]
-    console.print(render.table(columns, rows, footer))
+    shown = [at for at, name in enumerate(columns) if not (narrow and name in _WIDE_ONLY)]
+    console.print(
+        render.table(
+            [columns[at] for at in shown],
+            [[row[at] for at in shown] for row in rows],
+            [footer[at] for at in shown] if footer else None,
+        )
+    )
 
 
 def _total(lines: list[SpendLine]) -> list[Text]:
