@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -79,17 +80,23 @@ def switch_on(variant: str) -> None:
         from otel_llmlog.pipeline.batch import BatchWorker
         from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
         from otel_llmlog.pipeline.record import Delivery, Record
+        from otel_llmlog.pipeline.source import Source
+        from otel_llmlog.pipeline.spool import Spool
         from otel_llmlog.pricing import Pricer
         from otel_llmlog.stats import Stats
 
         class Written:
+            def open(self) -> None: ...
+
             def export(self, records: list[Record]) -> Delivery:
                 return Delivery(written=len(records))
 
             def close(self) -> None: ...
 
         settings, stats = config.load(), Stats()
-        worker = BatchWorker(Written(), settings.pipeline, stats)
+        directory = tempfile.mkdtemp(prefix="llmlog-bench-")
+        source = Source(Spool(directory, stats=stats), settings.pipeline.queue_size)
+        worker = BatchWorker(Written(), source, settings.pipeline, stats)
         processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, lambda: "bench", lambda _: True)
         reader = Reader(settings, Pricer(), TokenCounter(), stats)
         recorder = Recorder(
@@ -97,7 +104,7 @@ def switch_on(variant: str) -> None:
             reader,
             emit.tracer(configure.VERSION),
             emit.Metrics(configure.VERSION),
-            processor.accept,
+            processor,
             stats,
         )
         provider.add_span_processor(processor)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -29,6 +30,9 @@ SECTIONS = ("litellm_settings", "general_settings", "llmlog")
 # LiteLLM's way to take a value from the environment inside its YAML.
 _FROM_ENVIRONMENT = "os.environ/"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_PERIOD = re.compile(r"\s*(\d{1,6})\s*([smhdw]?)\s*")
+_PERIOD_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Table = Annotated[dict[str, str], NoDecode]
@@ -67,6 +71,17 @@ def _table(value: Any) -> Any:
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("must be a JSON object or name=value pairs separated by commas")
     return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+def _period(value: Any) -> timedelta | None:
+    """Read `30d`, `12h`, `2w`, or days as a bare number."""
+    if value is None or isinstance(value, timedelta):
+        return value
+    found = _PERIOD.fullmatch(str(value))
+    period = timedelta(**{_PERIOD_UNITS[found[2] or "d"]: int(found[1])}) if found else timedelta()
+    if not period:
+        raise ValueError("must be a period such as 30d, 12h or 2w, or a number of days")
+    return period
 
 
 class ContentSettings(_Part):
@@ -148,14 +163,25 @@ class PipelineSettings(_Part):
     """Write no rows at all; spans and metrics go on."""
     disable_error_logs: bool = False
     """Write no rows for failed calls; spans and metrics go on."""
-    queue_size: int = Field(50_000, gt=0)
-    """Records that may wait for the database. When full, new ones are dropped and counted."""
+    queue_size: int = Field(2_000, gt=0)
+    """Records that may wait in memory, when the spool takes no more. When full, new ones are dropped and counted."""
     batch_size: int = Field(512, gt=0, le=10_000)
     """Rows per transaction."""
     flush_interval: float = Field(0.5, gt=0, le=60)
     """Seconds a record may wait for its batch to fill."""
     shutdown_timeout: float = Field(10.0, ge=0, le=300)
     """Seconds the program may take at its end to write what is left."""
+
+
+class SpoolSettings(_Part):
+    """Where records wait on disk, so that they survive the process."""
+
+    spool_dir: Path | None = None
+    """Where records wait until they are stored. Unset: `otel-llmlog/spool` in the user's state directory."""
+    spool_max_bytes: int = Field(1 << 30, ge=1 << 20)
+    """Bytes of disk the spool may use. When full, new records wait in memory, then are dropped and counted."""
+    spool_fsync: bool = False
+    """Off: records survive the death of the process. On: of the machine, too, at the price of a disk write a call."""
 
 
 class StoreSettings(_Part):
@@ -178,10 +204,23 @@ class StoreSettings(_Part):
         return url
 
 
+class RetentionSettings(_Part):
+    """How long rows are kept. Periods are like `30d`, `12h` or `2w`; a bare number is days."""
+
+    maximum_spend_logs_retention_period: timedelta | None = None
+    """How long request logs are kept, such as `30d`; they go by whole days (UTC). Unset: for ever. Sums stay."""
+    maximum_spend_log_contents_retention_period: timedelta | None = None
+    """How long messages and responses are kept, if shorter than that. Unset: as long as the request logs."""
+    maximum_spend_logs_retention_interval: timedelta = timedelta(days=1)
+    """How often old logs are looked for. One process of all that share the database does it."""
+
+    _read_periods = field_validator("*", mode="before")(_period)
+
+
 class Settings:
     """All settings, one part for each part of the program."""
 
-    __slots__ = ("capture", "content", "identity", "pipeline", "pricing", "store")
+    __slots__ = ("capture", "content", "identity", "pipeline", "pricing", "retention", "spool", "store")
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         """Read the environment over `values` (those of the YAML file). Raises ConfigError."""
@@ -190,7 +229,9 @@ class Settings:
         self.identity = _read(IdentitySettings, values)
         self.pricing = _read(PricingSettings, values)
         self.pipeline = _read(PipelineSettings, values)
+        self.spool = _read(SpoolSettings, values)
         self.store = _read(StoreSettings, values)
+        self.retention = _read(RetentionSettings, values)
 
 
 PARTS: tuple[type[_Part], ...] = (
@@ -200,6 +241,8 @@ PARTS: tuple[type[_Part], ...] = (
     PricingSettings,
     CaptureSettings,
     PipelineSettings,
+    SpoolSettings,
+    RetentionSettings,
 )
 # Variables that are no setting of this process, yet not typing errors either.
 _OTHER_VARIABLES = {CONFIG_FILE}

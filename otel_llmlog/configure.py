@@ -7,6 +7,7 @@ Doors: `opentelemetry-instrument` and `llmlog run` (the instrumentor's entry poi
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import signal
 import sys
@@ -15,7 +16,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
@@ -40,6 +43,8 @@ from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
+from otel_llmlog.pipeline.source import Source
+from otel_llmlog.pipeline.spool import Spool
 from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
@@ -179,7 +184,7 @@ def _build(settings: config.Settings) -> Runtime:
         stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
     _ensure_provider(stats)
     exporter = None if settings.pipeline.disable_spend_logs else _exporter(settings, stats)
-    worker = BatchWorker(exporter, settings.pipeline, stats) if exporter else None
+    worker = _worker(exporter, settings, stats) if exporter else None
     processor: LLMLogSpanProcessor
 
     def flush_all(timeout: float) -> bool:
@@ -192,7 +197,7 @@ def _build(settings: config.Settings) -> Runtime:
         Reader(settings, _pricer(settings), TokenCounter(), stats),
         emit.tracer(VERSION),
         emit.Metrics(VERSION),
-        processor.accept,
+        processor,
         stats,
     )
     add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
@@ -228,6 +233,43 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
         )
         return None
     return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
+
+
+def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:
+    directory = spool_directory(settings)
+    spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
+    return BatchWorker(exporter, Source(spool, settings.pipeline.queue_size), settings.pipeline, stats, directory)
+
+
+def drain(settings: config.Settings) -> int:
+    """Deliver what dead processes left in the spool; answers how many records. Raises ConfigError."""
+    stats = Stats()
+    exporter = _exporter(settings, stats)
+    if exporter is None:
+        raise ConfigError("no database to deliver to: set LLMLOG_DATABASE_URL")
+    directory = spool_directory(settings)
+    worker = BatchWorker(exporter, Source(None, 0), settings.pipeline, stats, directory)
+    try:
+        return worker.adopt()
+    finally:
+        exporter.close()
+
+
+def spool_directory(settings: config.Settings) -> str:
+    """Where records for this destination wait. Others have their own: what is adopted must go where it was meant to."""
+    url, embedded_dir = settings.store.database_url, settings.store.embedded_dir
+    if url is None:
+        destination = f"embedded:{embedded_dir or ''}"
+    else:
+        parts = urlsplit(url.get_secret_value())
+        destination = f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}"
+    name = hashlib.sha256(destination.encode()).hexdigest()[:16]
+    return str((settings.spool.spool_dir or _state_directory() / "spool") / name)
+
+
+def _state_directory() -> Path:
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "otel-llmlog"
 
 
 class _Lazy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -16,15 +17,27 @@ class Stats:
     """Counters by name; drops and own errors also by reason, each logged at most once a minute."""
 
     def __init__(self) -> None:
-        # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting.
-        self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting. New in
+        # a forked child: the thread that held it at the fork is not there to release it.
+        self._lock = threading.RLock()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
         with self._lock:
             self._counts[name] += number
+
+    def took(self, name: str, seconds: float) -> None:
+        """Note how long something took: the last and the longest, in milliseconds."""
+        spent = round(seconds * 1000)
+        with self._lock:
+            self._counts[f"{name}.last_ms"] = spent
+            self._counts[f"{name}.longest_ms"] = max(spent, self._counts[f"{name}.longest_ms"])
 
     def dropped(self, reason: str, number: int = 1) -> None:
         """Records that are lost, and why."""

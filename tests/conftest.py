@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
@@ -22,9 +26,12 @@ def _sibling(server_url: str, database: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def postgres_server() -> str:
     """URL of the maintenance database of a server that lives as long as the test run."""
-    url = embedded.start(tmp_path_factory.mktemp("postgres") / "data")
+    # Not in pytest's own directory: as root the server is another user, and each run that starts closes that one anew.
+    directory = tempfile.mkdtemp(prefix="llmlog-tests-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)  # runs after the server's own exit handler
+    url = embedded.start(Path(directory) / "data")
     with psycopg.connect(url, autocommit=True) as connection:
         # Nothing here must survive a crash of the machine.
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
@@ -21,13 +21,21 @@ from otel_llmlog.providers.facts import Endpoint
 TAIL_BYTES = 1 << 20
 
 
+class Ids(NamedTuple):
+    """Where a call stands in its trace, as hex digits."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+
+
 class Call:
     """What the app's thread notes down of one request. Times are epoch nanoseconds."""
 
     __slots__ = (
-        "body", "caller", "context", "end_ns", "ending", "endpoint", "error", "is_async", "on_end", "open_calls",
-        "missing", "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns", "status_code", "streamed",
-        "tail", "tail_room", "times",
+        "body", "caller", "context", "end_ns", "ending", "endpoint", "error", "ids", "is_async", "missing", "on_end",
+        "open_calls", "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns",
+        "status_code", "streamed", "tail", "tail_room", "ticket", "times",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +44,7 @@ class Call:
         request: Any,
         request_body: bytes | None,
         span: Span,
+        ids: Ids,
         context: Context,
         caller: Caller,
         *,
@@ -49,6 +58,8 @@ class Call:
         self.request = request
         self.request_body = request_body
         self.span = span
+        self.ids = ids
+        self.ticket = 0  # of the spool, for the intent that was noted there
         self.context = context  # as it was before the call's own span
         self.caller = caller
         self.is_async = is_async

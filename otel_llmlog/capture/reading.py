@@ -15,7 +15,7 @@ from opentelemetry import baggage
 
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
-from otel_llmlog.capture.call import Call
+from otel_llmlog.capture.call import Call, Ids
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.encoding import decoded
 from otel_llmlog.config import Settings
@@ -67,14 +67,6 @@ _LEAST_STATED = Decimal("1e-12")
 _MAX_STATED = 64
 
 
-class Ids(NamedTuple):
-    """Where a call stands in its trace, as hex digits."""
-
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
-
-
 class _Failure(NamedTuple):
     error_class: str
     code: str | None
@@ -92,13 +84,24 @@ class Reader:
         self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
 
-    def read(self, call: Call, ids: Ids) -> CallPayload:
+    def warm(self) -> None:
+        """Load what takes long to load, while the first call is under way."""
+        self._pricer.price(
+            Usage(input_tokens=1, source="provider"),
+            provider="openai",
+            response_model=None,
+            request_model="gpt-4o",
+            call_type="completion",
+            at=0.0,
+        )
+
+    def read(self, call: Call) -> CallPayload:
         """The payload of a finished call."""
         try:
-            return self._read(call, ids)
+            return self._read(call, call.ids)
         except Exception as error:  # a fault of ours must not cost the row: it holds what is certain
             self._stats.error("read", error)
-            return _unread(call, ids, error)
+            return _unread(call, call.ids, error)
 
     def _read(self, call: Call, ids: Ids) -> CallPayload:
         endpoint, url = call.endpoint, call.request.url
@@ -131,7 +134,7 @@ class Reader:
         )
         key, alias = identity.api_key(headers, self._settings.identity)
         call_id = redact.name(received.get("x-litellm-call-id")) or f"{ids.trace_id}-{ids.span_id}"
-        api_base = _api_base(url, path)
+        api_base = hosts.api_base(url.scheme, url.host, url.port, path)
         first = _first_token(call, response)
         model = request.model or response.model or ""
         model_id = redact.name(received.get("x-litellm-model-id"))
@@ -332,14 +335,6 @@ def _headers(headers: Any) -> dict[str, str]:
     if headers is None:
         return {}
     return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in headers.raw}
-
-
-def _api_base(url: Any, path: str) -> str:
-    """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
-    port = f":{url.port}" if url.port else ""
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    base = path.rstrip("/").rsplit("/", 2 if path.rstrip("/").endswith("chat/completions") else 1)[0]
-    return redact.clean(f"{url.scheme}://{host}{port}{base}")[: redact.MAX_NAME]
 
 
 def _is_event_stream(pieces: list[bytes], request: RequestFacts, received: Mapping[str, str]) -> bool:

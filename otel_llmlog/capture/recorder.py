@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextvars import ContextVar
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import context as otel_context, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import NonRecordingSpan, SpanContext, Tracer
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
 from otel_llmlog import emit
-from otel_llmlog.capture import context as app_context
-from otel_llmlog.capture.call import Call
-from otel_llmlog.capture.reading import Ids, Reader
+from otel_llmlog.capture import context as app_context, intent
+from otel_llmlog.capture.call import Call, Ids
+from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.dialects.llmlog import Attributes
@@ -36,8 +35,21 @@ _RETRY_HEADER = "x-stainless-retry-count"
 # The last call of this task or thread if it failed: a retry that has no parent span joins its trace.
 _last_failed: ContextVar[SpanContext | None] = ContextVar("otel_llmlog_last_failed", default=None)
 
-# Takes a finished call: its ids, start and end (epoch ns), and its `llmlog.*` attributes. Never raises.
-Deliver = Callable[[Ids, int, int, Attributes], None]
+
+class Outlet(Protocol):
+    """Where calls go. Nothing here raises."""
+
+    def intend(self, ids: Ids, start_ns: int, facts: dict[str, str]) -> int:
+        """A call begins, on the app's thread. Answers a ticket for the other two."""
+        ...
+
+    def accept(self, ids: Ids, start_ns: int, end_ns: int, attributes: Attributes, ticket: int = 0) -> None:
+        """A call has ended: its times (epoch ns) and its `llmlog.*` attributes."""
+        ...
+
+    def forget(self, ticket: int) -> None:
+        """A call that began leaves nothing."""
+        ...
 
 
 class Recorder:
@@ -49,14 +61,14 @@ class Recorder:
         reader: Reader,
         tracer: Tracer,
         metrics: emit.Metrics,
-        deliver: Deliver,
+        outlet: Outlet,
         stats: Stats,
     ) -> None:
         self._settings = settings
         self._reader = reader
         self._tracer = tracer
         self._metrics = metrics
-        self._deliver = deliver
+        self._outlet = outlet
         self._stats = stats
         self._open: dict[int, Call] = {}
         self._reset()
@@ -102,6 +114,7 @@ class Recorder:
                 request,
                 body,
                 span,
+                _ids(span, outer),
                 outer,
                 app_context.current(),
                 is_async=is_async,
@@ -110,6 +123,9 @@ class Recorder:
                 open_calls=self._open,
                 on_end=self._put,
             )
+            call.ticket = self._outlet.intend(call.ids, start_ns, intent.facts(call))
+            if self._thread is None:
+                self._start()
             return call, otel_context.set_value(_CALL_KEY, call, trace.set_span_in_context(span, outer))
         except Exception as error:  # whatever goes wrong with us, the app's request goes out
             self._stats.error("begin", error)
@@ -133,6 +149,7 @@ class Recorder:
     def _put(self, call: Call) -> None:
         if self._queue.qsize() >= self._settings.max_pending:
             self._stats.dropped("capture_queue_full")
+            self._outlet.forget(call.ticket)
             return
         held = call.held(self._settings.max_body_bytes)
         if self._pending_bytes + held > self._settings.max_pending_bytes:
@@ -163,6 +180,10 @@ class Recorder:
 
     def _run(self) -> None:
         queue = self._queue
+        try:
+            self._reader.warm()
+        except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
+            self._stats.error("warm", error)
         while True:
             if queue.empty():
                 self._pending_bytes = 0
@@ -175,11 +196,10 @@ class Recorder:
     def _finish(self, call: Call) -> None:
         payload, attributes = None, {}
         try:
-            ids = _ids(call)
-            payload = self._reader.read(call, ids)
+            payload = self._reader.read(call)
             attributes = llmlog.encode(payload)
             self._stats.count("captured")
-            self._deliver(ids, call.start_ns, call.end_ns, attributes)
+            self._outlet.accept(call.ids, call.start_ns, call.end_ns, attributes, call.ticket)
         except Exception as error:
             payload = None
             self._stats.error("read", error)
@@ -218,11 +238,11 @@ class Recorder:
                 self._finish(item)
 
 
-def _ids(call: Call) -> Ids:
-    """Where the call stands in its trace. Without an SDK, or under a foreign one, it gets ids of its own."""
-    own = call.span.get_span_context()
-    parent = trace.get_current_span(call.context).get_span_context()
-    actual = getattr(call.span, "parent", None)
+def _ids(span: Span, outer: Context) -> Ids:
+    """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
+    own = span.get_span_context()
+    parent = trace.get_current_span(outer).get_span_context()
+    actual = getattr(span, "parent", None)
     if not own.is_valid or own.span_id == parent.span_id:
         trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
         own = SpanContext(trace_id, int.from_bytes(os.urandom(8)) or 1, is_remote=False)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from otel_llmlog.cli import db, demo, doctor, logs, run, spend
+from otel_llmlog.cli import db, demo, doctor, logs, run, spend, spool
 from otel_llmlog.configure import VERSION
 from otel_llmlog.errors import LLMLogError
 
@@ -23,6 +23,7 @@ app.command("logs")(logs.logs)
 app.command("spend")(spend.spend)
 app.command("doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
+app.add_typer(spool.app, name="spool")
 
 
 def _version(asked: bool) -> None:

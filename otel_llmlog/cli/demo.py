@@ -67,6 +67,7 @@ def _environment(provider: str, data: Path) -> dict[str, str]:
     return run.environment({
         **outside,
         "LLMLOG_EMBEDDED_DIR": str(data),
+        "LLMLOG_SPOOL_DIR": str(data.parent / "spool"),
         "OTEL_SERVICE_NAME": "demo-app",
         "OPENAI_BASE_URL": f"{provider}/v1",
         "ANTHROPIC_BASE_URL": provider,

@@ -1,8 +1,8 @@
-"""BatchWorker: a bounded queue and the one thread that hands its records to the exporter.
+"""BatchWorker: the one thread that takes records from their source and hands them to the exporter.
 
-Always true: `put` never blocks and never raises; every record put is delivered, rejected with a reason, or dropped
-and counted; while the database is away the records wait and the newest are dropped when the queue is full; after
-fork the child starts empty, since what was queued is its parent's to deliver.
+Always true: `put` never blocks and never raises; every record put is delivered, rejected with a reason, kept in the
+spool, or dropped and counted; while the database is away records wait; what dead processes left in the spool
+directory is delivered, too; after fork the child starts empty, since what waited is its parent's to deliver.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import os
 import random
 import threading
 import time
-from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline.record import Exporter, Record
+from otel_llmlog.pipeline.source import Batch, Source
+from otel_llmlog.pipeline.spool import Intent, Orphan, adopt, decode_intent, decode_record
+from otel_llmlog.pipeline.terminated import terminated
 from otel_llmlog.stats import Stats
 
 # Seconds before a failed batch is tried again: doubled each time, with up to as much jitter, so that the
@@ -24,41 +29,68 @@ _FIRST_RETRY = 0.25
 _LAST_RETRY = 15.0
 # Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another.
 _BATCHES_AT_ONCE = 8
+# Seconds between two looks for what dead processes left.
+_ADOPT_SECONDS = 30.0
 
 
 class BatchWorker:
-    """Queues records and delivers them in batches."""
+    """Delivers records in batches. `spool_directory`: where orphans are looked for; None: nowhere."""
 
-    def __init__(self, exporter: Exporter, settings: PipelineSettings, stats: Stats) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        source: Source,
+        settings: PipelineSettings,
+        stats: Stats,
+        spool_directory: str | None = None,
+    ) -> None:
         self._exporter = exporter
+        self._source = source
         self._settings = settings
         self._stats = stats
+        self._spool_directory = spool_directory
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._source.renew()
+        self._reset()
 
     def _reset(self) -> None:
-        self._queue: deque[Record] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._accepted = 0
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
         self._closed = False
+        self._adopt_at = 0.0
 
-    def put(self, record: Record) -> None:
-        """Queue a record; when the queue is full, or closed, it is dropped and counted."""
+    def intend(self, intent: Intent) -> int:
+        """Note that a request goes out. Answers a ticket for `put`."""
+        if self._thread is None:
+            self._start()
+        return self._source.intend(intent)
+
+    def forget(self, ticket: int) -> None:
+        """The request needs no record."""
+        self._source.forget(ticket)
+
+    def put(self, record: Record, ticket: int = 0) -> None:
+        """Take a record in; when there is no room for it, or after the end, it is dropped and counted."""
+        reason = self._source.put(record, ticket)
+        if reason is not None:
+            self._stats.dropped(reason)
+            return
         with self._changed:
-            if self._closed:
-                self._stats.dropped("after_shutdown")
-                return
-            if len(self._queue) >= self._settings.queue_size:
-                self._stats.dropped("queue_full")
-                return
-            self._queue.append(record)
             self._accepted += 1
-            if len(self._queue) in {1, self._settings.batch_size}:
+            if self._accepted - self._settled in {1, self._settings.batch_size}:
                 self._changed.notify_all()
-            if self._thread is None:
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="llmlog-write", daemon=True)
                 try:
                     thread.start()
@@ -78,21 +110,22 @@ class BatchWorker:
                 self._hurry -= 1
 
     def close(self, timeout: float) -> bool:
-        """Deliver what is left within `timeout` seconds; what remains is dropped and counted."""
+        """Deliver what is left within `timeout` seconds. The spool keeps the rest; what only memory held is dropped."""
         deadline = time.monotonic() + timeout
-        if self._thread is None and self._queue:
-            self._last_try()
+        if self._thread is None and self._source.waiting():
+            self._deliver(self._source.take(self._settings.queue_size))
         done = self.flush(timeout)
         with self._changed:
             self._closed = True
-            left = len(self._queue)
-            self._queue.clear()
             self._changed.notify_all()
             thread = self._thread
-        if left:
-            self._stats.dropped("shutdown", left)
         if thread is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if dropped := self._source.drop_memory():
+            self._stats.dropped("shutdown", dropped)
+        if kept := self._source.close():
+            self._stats.count("kept_in_spool", kept)
+            self._stats.warn("kept_in_spool", f"{kept} record(s) wait in the spool: the next process delivers them")
         if thread is None or not thread.is_alive():
             self._exporter.close()
         return done
@@ -104,41 +137,59 @@ class BatchWorker:
 
     def _run(self) -> None:
         delay = _FIRST_RETRY
+        batch: Batch | None = None
         try:
             # At once, not with the first batch: that may come when the interpreter is about to end.
             self._exporter.open()
         except Exception as error:  # the same will meet the first batch, which is not lost
             self._stats.count(f"error.open.{type(error).__name__}")
         while True:
-            batch = self._next_batch()
-            if not batch:
-                return
+            if batch is None:
+                if not self._closed and time.monotonic() >= self._adopt_at:
+                    self.adopt()
+                    self._adopt_at = time.monotonic() + _ADOPT_SECONDS
+                batch = self._next_batch()
+            if batch is None:
+                if self._closed:
+                    return
+                continue
             if self._deliver(batch):
-                delay = _FIRST_RETRY
+                batch, delay = None, _FIRST_RETRY
                 continue
             with self._changed:
-                # Back to the front, in order: these were accepted first.
-                self._queue.extendleft(reversed(batch))
                 self._changed.wait_for(lambda: self._closed, delay * (1 + random.random()))  # noqa: S311 - jitter
                 if self._closed:
-                    self._stats.dropped("shutdown", len(self._queue))
-                    self._queue.clear()
+                    # What came from the spool is there still; the rest goes where the rest of memory goes.
+                    if not batch.entries:
+                        self._stats.dropped("shutdown", len(batch.records))
                     return
                 delay = min(delay * 2, _FIRST_RETRY * 2 if self._hurry else _LAST_RETRY)
 
-    def _next_batch(self) -> list[Record]:
-        """Wait for a full batch, or for the first record's time to be up; empty once closed."""
-        size, queue = self._settings.batch_size, self._queue
+    def _next_batch(self) -> Batch | None:
+        """Wait for a full batch, or for the first record's time to be up; None when there is something else to do."""
+        size, source = self._settings.batch_size, self._source
         with self._changed:
-            self._changed.wait_for(lambda: queue or self._closed)
-            if len(queue) < size and not self._hurry:
-                full = lambda: len(queue) >= size or self._hurry or self._closed  # noqa: E731
+            pause = max(0.0, self._adopt_at - time.monotonic()) if self._spool_directory else None
+            self._changed.wait_for(lambda: source.waiting() or self._closed, pause)
+            if source.waiting() < size and not self._hurry and not self._closed:
+                full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731
                 self._changed.wait_for(full, self._settings.flush_interval)
-            return [queue.popleft() for _ in range(min(len(queue), size * _BATCHES_AT_ONCE))]
+        batch = source.take(size * _BATCHES_AT_ONCE)
+        return batch if batch.records or batch.entries else None
 
-    def _deliver(self, batch: list[Record]) -> bool:
+    def _deliver(self, batch: Batch) -> bool:
+        if batch.records and not self._export(batch.records):
+            return False
+        self._source.settle(batch)
+        with self._changed:
+            self._settled += max(len(batch.records), len(batch.entries))
+            self._changed.notify_all()
+        return True
+
+    def _export(self, records: list[Record]) -> bool:
+        began = time.perf_counter()
         try:
-            delivery = self._exporter.export(batch)
+            delivery = self._exporter.export(records)
         except StoreUnavailable as error:
             self._stats.count("retries")
             self._stats.warn("unavailable", f"{error}; {self.waiting()} record(s) wait")
@@ -146,18 +197,39 @@ class BatchWorker:
         except Exception as error:  # not foreseen, so nothing is known to be stored: try again
             self._stats.error("write", error)
             return False
+        self._stats.took("write", time.perf_counter() - began)
         self._stats.count("written", delivery.written)
         self._stats.count("duplicates", delivery.duplicates)
         for _, reason in delivery.rejected:
-            self._stats.count("rejected")
-            self._stats.warn("rejected", f"the database refused an LLM call record: {reason}")
-        with self._changed:
-            self._settled += len(batch)
-            self._changed.notify_all()
+            self._stats.count("dead")
+            self._stats.warn("dead", f"the database refused an LLM call record: {reason}")
         return True
 
-    def _last_try(self) -> None:
-        """Deliver from the calling thread, where no thread of our own can be started any more."""
-        batch = list(self._queue)
-        if self._deliver(batch):
-            self._queue.clear()
+    def adopt(self) -> int:
+        """Deliver what dead processes left. Answers how many records that were; what cannot be delivered stays."""
+        if self._spool_directory is None:
+            return 0
+        delivered = 0
+        for orphan in adopt(self._spool_directory):
+            for records in _batches(_orphaned(orphan), self._settings.batch_size * _BATCHES_AT_ONCE):
+                if self._closed or not self._export(records):
+                    return delivered
+                delivered += len(records)
+                self._stats.count("adopted", len(records))
+            orphan.done()
+        return delivered
+
+
+def _orphaned(orphan: Orphan) -> Iterator[Record]:
+    for payload in orphan.outcomes():
+        if (record := decode_record(payload)) is not None:
+            yield record
+    for payload in orphan.intents():
+        if (intent := decode_intent(payload)) is not None:
+            yield terminated(intent)
+
+
+def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:
+    remaining = iter(records)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -17,6 +17,7 @@ from otel_llmlog.dialects.llmlog import CALL_ID, PREFIX, Attributes
 from otel_llmlog.emit import SCOPE
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Record
+from otel_llmlog.pipeline.spool import Intent
 from otel_llmlog.stats import Stats
 
 _STATUS = PREFIX + "status"
@@ -39,9 +40,27 @@ class LLMLogSpanProcessor(SpanProcessor):
         self._service_name = service_name
         self._flush = flush
 
-    def accept(self, ids: tuple[str, str, str | None], start_ns: int, end_ns: int, attributes: Attributes) -> None:
-        """Queue a call captured in this process. `ids`: trace, span, parent span, as hex digits."""
-        self._put(Record(*ids, start_ns, end_ns, self._service_name(), attributes))
+    def intend(self, ids: tuple[str, str, str | None], start_ns: int, facts: dict[str, str]) -> int:
+        """Note that a call begins, so that its row cannot be lost with this process. Answers a ticket for `accept`."""
+        if self._worker is None or self._settings.disable_spend_logs or self._settings.disable_error_logs:
+            return 0
+        return self._worker.intend(Intent(*ids, start_ns, self._service_name(), facts))
+
+    def accept(
+        self,
+        ids: tuple[str, str, str | None],
+        start_ns: int,
+        end_ns: int,
+        attributes: Attributes,
+        ticket: int = 0,
+    ) -> None:
+        """Take in a call captured in this process. `ids`: trace, span, parent span, as hex digits."""
+        self._put(Record(*ids, start_ns, end_ns, self._service_name(), attributes), ticket)
+
+    def forget(self, ticket: int) -> None:
+        """The call that `intend` noted leaves no record."""
+        if ticket and self._worker is not None:
+            self._worker.forget(ticket)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span of our dialect that was not captured here."""
@@ -61,13 +80,13 @@ class LLMLogSpanProcessor(SpanProcessor):
             )
         )
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record, ticket: int = 0) -> None:
         if self._worker is None or self._settings.disable_spend_logs:
             self._stats.count("not_logged.spend_logs_off")
         elif self._settings.disable_error_logs and record.attributes.get(_STATUS) == "failure":
             self._stats.count("not_logged.error_logs_off")
         else:
-            self._worker.put(record)
+            self._worker.put(record, ticket)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all calls that have ended are stored."""

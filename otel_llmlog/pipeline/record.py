@@ -39,7 +39,7 @@ class Exporter(Protocol):
     """Where records go. One thread calls it at a time."""
 
     def open(self) -> None:
-        """Get ready while the first batch fills: import, connect. Raises StoreUnavailable; `export` then tries again."""
+        """Get ready while the first batch fills. Raises StoreUnavailable; `export` then tries again."""
         ...
 
     def export(self, records: Sequence[Record]) -> Delivery:

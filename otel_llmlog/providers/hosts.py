@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from otel_llmlog import redact
+
 _HOSTS = {
     "api.openai.com": "openai",
     "api.anthropic.com": "anthropic",
@@ -54,3 +56,11 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
         return "azure"
     agent = user_agent.lower()
     return next((slug for prefix, slug in _AGENTS.items() if agent.startswith(prefix)), wire)
+
+
+def api_base(scheme: str, host: str, port: int | None, path: str) -> str:
+    """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
+    path = path.rstrip("/")
+    above = path.rsplit("/", 2 if path.endswith("/chat/completions") else 1)[0]
+    shown = f"[{host}]" if ":" in host else host
+    return redact.clean(f"{scheme}://{shown}{f':{port}' if port else ''}{above}")[: redact.MAX_NAME]

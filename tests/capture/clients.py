@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,14 +28,6 @@ def said(text: str) -> list[dict[str, Any]]:
 
 def chat_body(text: str = "hello", **more: Any) -> dict[str, Any]:
     return {"model": "gpt-4o-mini", "messages": said(text), **more}
-
-
-async def collect() -> None:
-    """Collect what the app has dropped: the loop closes dropped async generators in tasks, one inside the other."""
-    for _ in range(4):
-        gc.collect()
-        for _ in range(20):
-            await asyncio.sleep(0)
 
 
 class Http:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,8 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_llmlog import config, emit
 from otel_llmlog.capture import patch
+from otel_llmlog.capture.call import Ids
 from otel_llmlog.capture.counting import TokenCounter
-from otel_llmlog.capture.reading import Ids, Reader
+from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.demo.provider import LocalProvider
 from otel_llmlog.dialects import llmlog
@@ -24,6 +26,7 @@ from otel_llmlog.payload import CallPayload
 from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
 from tests.capture.clients import FLAVOURS, Http
+from tests.capture.outlet import Outlet
 
 SECONDS = 20.0
 # Every byte is a token: counts can be told from the text, and nothing is fetched.
@@ -62,7 +65,7 @@ class Capture:
             self.reader,
             tracer_provider.get_tracer(emit.SCOPE, "0"),
             emit.Metrics("0"),
-            lambda *given: self.delivered.append(Delivered(*given)),
+            Outlet(lambda *given: self.delivered.append(Delivered(*given))),
             self.stats,
         )
 
@@ -100,13 +103,19 @@ def _no_settings_and_no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiktoken, "encoding_for_model", lambda _model: BYTES)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cheap_collections() -> Iterator[None]:
-    """Tests that collect garbage need not walk through every imported module each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+@pytest.fixture
+def collect() -> Callable[[], Awaitable[None]]:
+    """Collects what the app has dropped."""
+    gc.freeze()  # what was there before the test need not be walked through each time
+
+    async def collect() -> None:
+        for _ in range(4):
+            gc.collect()
+            # The loop closes dropped async generators in tasks, one inside the other.
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    return collect
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,16 @@ VERSION = {"anthropic-version": "2023-06-01"}
 
 # --- bytes made up
 
-WORDS = st.sampled_from(
-    ["id", "model", "choices", "index", "delta", "message", "content", "text", "role", "tool_calls", "function", "name"]
-    + ["arguments", "finish_reason", "usage", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"]
-    + ["total_tokens", "prompt_tokens_details", "cached_tokens", "cache_read_input_tokens", "cache_creation", "cost"]
-    + ["ephemeral_1h_input_tokens", "service_tier", "error", "code", "type", "status", "response", "output", "input"]
-    + ["content_block", "partial_json", "stop_reason", "x_groq", "incomplete_details", "reason", "cost_in_usd_ticks"]
-    + ["content_block_delta", "content_block_start", "message_start", "message_delta", "message_stop", "citation"]
-    + ["response.completed", "response.output_text.delta", "server_tool_use", "completed", "failed", "thinking"]
-)
+WORDS = st.sampled_from([
+    "id", "model", "choices", "index", "delta", "message", "content", "text", "role", "tool_calls", "function",
+    "name", "arguments", "finish_reason", "usage", "prompt_tokens", "completion_tokens", "input_tokens",
+    "output_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens", "cache_read_input_tokens",
+    "cache_creation", "cost", "ephemeral_1h_input_tokens", "service_tier", "error", "code", "type", "status",
+    "response", "output", "input", "content_block", "partial_json", "stop_reason", "x_groq",
+    "incomplete_details", "reason", "cost_in_usd_ticks", "content_block_delta", "content_block_start",
+    "message_start", "message_delta", "message_stop", "citation", "response.completed",
+    "response.output_text.delta", "server_tool_use", "completed", "failed", "thinking",
+])  # fmt: skip
 NUMBERS = st.sampled_from(
     [0, 1, -1, 7, 1.5, -0.0, 1e300, 10**12, 10**13, 2**63, 10**40, float("nan"), float("inf"), float("-inf")]
 )
@@ -136,8 +137,15 @@ def test_any_request_is_one_payload_and_goes_out(strict, path, body):
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["content-encoding", "x-litellm-response-cost", "x-litellm-call-id", "x-ratelimit-limit-requests"]
-            + ["x-litellm-model-id", "content-type", "x-litellm-model-group"]
+            [
+                "content-encoding",
+                "x-litellm-response-cost",
+                "x-litellm-call-id",
+                "x-ratelimit-limit-requests",
+                "x-litellm-model-id",
+                "content-type",
+                "x-litellm-model-group",
+            ]
         ),
         st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20)
         | st.sampled_from(["gzip", "br", "zstd, gzip", "1e-999999999", "1e999999999", "nan", "-1", "sNaN", "9" * 99]),
@@ -258,11 +266,11 @@ def test_an_sdk_raises_its_own_error_on_a_broken_reply(capture, provider):
     patch.remove()
     for install in (lambda: None, capture.install):
         install()
-        with pytest.raises(Exception, match="JSON|decode|column") as first:
+        with pytest.raises(Exception, match=r"JSON|decode|column") as first:
             openai_client(provider.url).chat.completions.create(
                 model="gpt-4o", messages=said("[scenario: invalid_json]")
             )
-        with pytest.raises(Exception, match="JSON|decode|column|body") as second:
+        with pytest.raises(Exception, match=r"JSON|decode|column|body") as second:
             anthropic_client(provider.url).messages.create(
                 model="claude-haiku-4-5", max_tokens=9, messages=said("[scenario: invalid_json]")
             )

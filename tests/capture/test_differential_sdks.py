@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from otel_llmlog.capture import patch
-from tests.capture.clients import anthropic_client, collect, openai_client, said
+from tests.capture.clients import anthropic_client, openai_client, said
 
 ENDINGS = [
     "plain",
@@ -147,7 +147,9 @@ async def watch(provider, name, style, is_async, scenario):
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.__name__)
 @pytest.mark.parametrize("name", APIS)
-async def test_an_app_on_an_sdk_sees_the_same_of_every_ending(capture, provider, start_over, name, style, is_async):
+async def test_an_app_on_an_sdk_sees_the_same_of_every_ending(
+    capture, provider, start_over, collect, name, style, is_async
+):
     for scenario in ENDINGS:
         patch.remove()
         start_over()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 
 import httpx2
 import pytest
 
-from tests.capture.clients import CHAT, USAGE, chat_body, collect
+from tests.capture.clients import CHAT, USAGE, chat_body
 
 STREAM = chat_body(stream=True, stream_options=USAGE)
 
@@ -88,15 +87,15 @@ async def test_a_stream_closed_after_its_terminator_but_before_its_end_is_a_succ
     assert outcome(capture.one()) == ("success", None, None, (11, 7), True)
 
 
-async def test_a_stream_dropped_unread_and_collected_is_a_failure(capture, http):
+async def test_a_stream_dropped_unread_and_collected_is_a_failure(capture, http, collect):
     response = await http.open(STREAM)
     assert capture.payloads() == []
     del response
-    gc.collect()
+    await collect()
     assert outcome(capture.one()) == ("failure", "StreamAbandoned", None, (0, 0), False)
 
 
-async def test_a_stream_dropped_half_read_and_collected_is_a_failure(capture, http):
+async def test_a_stream_dropped_half_read_and_collected_is_a_failure(capture, http, collect):
     response = await http.open(STREAM)
     iterator = response.aiter_raw() if http.is_async else response.iter_raw()
     for _ in range(2):

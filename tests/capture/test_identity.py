@@ -55,18 +55,11 @@ def test_a_session_is_never_invented(capture, post):
     assert who(capture.one()) == NOBODY
 
 
-def test_each_place_fills_what_the_places_before_it_left_open(capture_with, post, provider):
+def test_each_place_fills_what_the_places_before_it_left_open(capture_with, post, monkeypatch):
     """The order of the module's docstring, shown by taking one place after the other away."""
-    settings = {
-        "session_id": "settings",
-        "user_id": "settings",
-        "end_user": "settings",
-        "team_id": "settings",
-        "team_alias": "settings",
-        "organization_id": "settings",
-        "tags": "settings",
-    }
-    capture = capture_with(**settings)
+    for name in ("SESSION_ID", "USER_ID", "END_USER", "TEAM_ID", "TEAM_ALIAS", "ORGANIZATION_ID", "TAGS"):
+        monkeypatch.setenv(f"LLMLOG_{name}", "settings")
+    capture = capture_with()
     body = {
         "litellm_session_id": "body",
         "user": "body",

@@ -25,11 +25,12 @@ from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
+from tests.capture.outlet import Outlet
 
 settings, stats, found = config.load(), Stats(), []
 reader = Reader(settings, Pricer(), TokenCounter(), stats)
 deliver = lambda ids, start, end, attributes: found.append(attributes["llmlog.call_type"])
-recorder = Recorder(settings.capture, reader, emit.tracer("0"), emit.Metrics("0"), deliver, stats)
+recorder = Recorder(settings.capture, reader, emit.tracer("0"), emit.Metrics("0"), Outlet(deliver), stats)
 assert not {"httpx", "httpx2"} & set(sys.modules), "this test is about an import that comes later"
 patch.install(recorder, inject_usage=False)
 assert patch.installed() == {"httpx": False, "httpx2": False}
@@ -56,7 +57,9 @@ def mock(library, reply=None, seen=None):
 
 
 def test_libraries_imported_after_installing_are_wrapped_too():
-    done = subprocess.run([sys.executable, "-c", INSTALLED_FIRST], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED_FIRST], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout, done.stderr) == ("['completion', 'completion']\n", "")
 
 

@@ -37,12 +37,13 @@ def provider(shared_provider: LocalProvider) -> LocalProvider:
 
 
 @pytest.fixture
-def app_environment(provider: LocalProvider, database_url: str) -> dict[str, str]:
+def app_environment(provider: LocalProvider, database_url: str, tmp_path: Path) -> dict[str, str]:
     """What a user sets: the database, and where the SDKs find their provider."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("LLMLOG_", "OTEL_"))}
     return {
         **outside,
         "LLMLOG_DATABASE_URL": database_url,
+        "LLMLOG_SPOOL_DIR": str(tmp_path / "spool"),
         "OPENAI_BASE_URL": f"{provider.url}/v1",
         "ANTHROPIC_BASE_URL": provider.url,
         "GROQ_BASE_URL": provider.url,

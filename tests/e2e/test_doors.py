@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -80,12 +81,19 @@ def test_a_wrong_setting_ends_the_program_at_once_in_one_line(run: Run, rows: Ro
     assert rows() == []
 
 
-def test_a_database_that_is_away_does_not_disturb_the_app(run: Run) -> None:
-    away = "postgresql://nobody:secret-password@127.0.0.1:9/none"
-    done = run("one_call.py", LLMLOG_DATABASE_URL=away, LLMLOG_SHUTDOWN_TIMEOUT="1")
+def test_a_database_that_is_away_disturbs_nobody_and_the_rows_wait_on_disk(
+    run: Run, app_environment: dict[str, str]
+) -> None:
+    away = {"LLMLOG_DATABASE_URL": "postgresql://nobody:secret-password@127.0.0.1:9/none"}
+    done = run("one_call.py", **away, LLMLOG_SHUTDOWN_TIMEOUT="1")
     assert done.stdout == "called\n"
     assert "secret-password" not in done.stderr
-    assert "shutdown" in done.stderr  # the loss is told, with its reason
+    assert "1 record(s) wait in the spool" in done.stderr
+    command = [str(BIN / "llmlog"), "spool", "status", "--json"]
+    environment = {**app_environment, **away}
+    status = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(status.stdout)
+    assert (found["orphans"], found["outcomes"], found["intents"]) == (1, 1, 0)
 
 
 class _Collector:

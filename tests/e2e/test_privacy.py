@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -26,6 +27,16 @@ def _dump(database_url: str) -> str:
             for (table,) in tables
             for row in connection.execute(f"SELECT t::text FROM {table} t").fetchall()  # type: ignore[arg-type]
         )
+
+
+def test_with_content_off_no_canary_is_in_the_spool(run: Run, tmp_path: Path) -> None:
+    away = "postgresql://127.0.0.1:9/none"
+    run("canaries.py", LLMLOG_DATABASE_URL=away, LLMLOG_SHUTDOWN_TIMEOUT="0.5")
+    spooled = b"".join(path.read_bytes() for path in (tmp_path / "spool").rglob("*") if path.is_file())
+    assert spooled.count(b"gpt-4o-mini") >= 10
+    assert b"canary7" not in spooled
+    for key in KEYS:
+        assert key.encode() not in spooled
 
 
 @pytest.mark.parametrize("traces", ["console,llmlog", "none"])

@@ -1,0 +1,91 @@
+"""Source: where finished records wait for delivery. On disk in the spool; in memory where that takes no more.
+
+Always true: every record put is taken again, in order for each of the two, until it is settled; or it was refused, and
+the answer says why. With a spool the memory holds what the disk refused, no more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from otel_llmlog.pipeline.record import Record
+from otel_llmlog.pipeline.spool import Entry, Intent, Spool, decode_record, encode_intent, encode_record
+
+
+class Batch(NamedTuple):
+    """Records under way. `entries` are their places in the spool; empty for those that waited in memory."""
+
+    records: list[Record]
+    entries: Sequence[Entry] = ()
+
+
+class Source:
+    """Records that wait. Any thread puts, one takes."""
+
+    def __init__(self, spool: Spool | None, queue_size: int) -> None:
+        self._spool = spool
+        self._queue_size = queue_size
+        self._lock = threading.Lock()
+        self._memory: deque[Record] = deque()
+
+    def renew(self) -> None:
+        """In a forked child: what waits is the parent's to deliver."""
+        self._lock = threading.Lock()
+        self._memory = deque()
+
+    def intend(self, intent: Intent) -> int:
+        """Note that a request goes out. Answers a ticket for `put`, 0 when it could not be noted on disk."""
+        return self._spool.begin(encode_intent(intent)) if self._spool is not None else 0
+
+    def forget(self, ticket: int) -> None:
+        """The request needs no record."""
+        if ticket and self._spool is not None:
+            self._spool.settle(ticket)
+
+    def put(self, record: Record, ticket: int) -> str | None:
+        """Take a record in. None when it is accepted, else the reason why it is dropped."""
+        reason = "queue_full"
+        if self._spool is not None:
+            if self._spool.finish(ticket, encode_record(record)):
+                return None
+            reason = self._spool.reason() or reason
+        with self._lock:
+            if len(self._memory) < self._queue_size:
+                self._memory.append(record)
+                return None
+        self.forget(ticket)
+        return reason
+
+    def waiting(self) -> int:
+        """Records that `take` would still give."""
+        return len(self._memory) + (self._spool.unread if self._spool is not None else 0)
+
+    def take(self, limit: int) -> Batch:
+        """The next records; what waited in memory first, because only the disk survives."""
+        with self._lock:
+            records = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
+        if records or self._spool is None:
+            return Batch(records)
+        entries = self._spool.read(limit)
+        decoded = [decode_record(entry.payload) for entry in entries]
+        # An outcome that was read whole and is no record cannot come from here: it is acknowledged and gone.
+        return Batch([record for record in decoded if record is not None], entries)
+
+    def settle(self, batch: Batch) -> None:
+        """These are delivered, or will never be."""
+        if batch.entries and self._spool is not None:
+            self._spool.ack(batch.entries)
+
+    def drop_memory(self) -> int:
+        """Give up what only memory holds; answers how many records that were."""
+        with self._lock:
+            dropped = len(self._memory)
+            self._memory.clear()
+        return dropped
+
+    def close(self) -> int:
+        """Close the spool; answers how many outcomes it keeps for the next process."""
+        return self._spool.close().outcomes if self._spool is not None else 0

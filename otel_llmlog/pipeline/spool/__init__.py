@@ -1,0 +1,24 @@
+"""The spool: accepted records survive a crash. Intents and outcomes on disk, and what dead processes left there."""
+
+from __future__ import annotations
+
+from otel_llmlog.pipeline.spool.adopt import Orphan, SpoolStatus, adopt, status
+from otel_llmlog.pipeline.spool.codec import Intent, decode_intent, decode_record, encode_intent, encode_record
+from otel_llmlog.pipeline.spool.frames import MAX_PAYLOAD
+from otel_llmlog.pipeline.spool.spool import Entry, Pending, Spool
+
+__all__ = [
+    "MAX_PAYLOAD",
+    "Entry",
+    "Intent",
+    "Orphan",
+    "Pending",
+    "Spool",
+    "SpoolStatus",
+    "adopt",
+    "decode_intent",
+    "decode_record",
+    "encode_intent",
+    "encode_record",
+    "status",
+]

@@ -1,0 +1,217 @@
+"""Adoption: what dead processes left in the spool directory is delivered by one that lives.
+
+Always true: an orphan has one adopter, who holds the lock on every segment of it; its files are removed only by
+`done`, so an adopter that dies leaves them to the next; memory holds the open intents and one chunk of a file,
+however much was left. Delivering the same outcome twice is possible and harmless: a record's identity is its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from otel_llmlog.pipeline.spool import files, frames
+from otel_llmlog.pipeline.spool.spool import POSITION
+
+# Places of damage that are remembered, to be kept aside. More are counted.
+_MAX_GAPS = 1000
+
+
+class _Part(NamedTuple):
+    number: int
+    path: Path
+    fd: int
+    identity: files.Identity | None
+    size: int
+    seed: int
+
+    def scan(self, start: int = 0, end: int | None = None) -> Iterator[frames.Frame | frames.Gap]:
+        return frames.scan(partial(files.read_at, self.fd), start, self.size if end is None else end, self.seed)
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What one pass over the segments of an owner finds."""
+
+    outcomes: int = 0
+    """Not noted as delivered."""
+    delivered: tuple[int, int] = (0, 0)
+    """Segment and offset before which all outcomes are delivered."""
+    open: dict[int, tuple[_Part, int, int]] = field(default_factory=dict)
+    corrupt: int = 0
+    gaps: list[tuple[_Part, int, int]] = field(default_factory=list)
+
+
+def _survey(parts: list[_Part], *, live: bool) -> _Survey:
+    found = _Survey()
+    for part in parts:
+        for item in part.scan():
+            if isinstance(item, frames.Gap):
+                # What a live owner is just writing is not damage.
+                if not (live and item.end == part.size and part is parts[-1]):
+                    found.corrupt += 1
+                    if len(found.gaps) < _MAX_GAPS:
+                        found.gaps.append((part, item.start, item.end))
+            elif item.kind == frames.INTENT:
+                found.open[item.ticket] = part, item.start, item.end
+            elif item.kind == frames.OUTCOME:
+                found.outcomes += 1
+                found.open.pop(item.ticket, None)
+            elif item.kind == frames.SETTLED:
+                found.open.pop(item.ticket, None)
+            elif item.kind == frames.DELIVERED and len(item.payload) == POSITION.size:
+                number, offset, found.outcomes = POSITION.unpack(item.payload)
+                found.delivered = number, offset
+    return found
+
+
+class Orphan:
+    """The spool of a dead process, locked. Deliver `outcomes`, then `intents`, then call `done`."""
+
+    def __init__(self, directory: Path, owner: str, parts: list[_Part]) -> None:
+        self.owner = owner
+        self.bytes = sum(part.size for part in parts)
+        self._directory = directory
+        self._parts = parts
+        self._pid = os.getpid()
+        self._survey = _survey(parts, live=False)
+        self.outcome_count = self._survey.outcomes
+        self.intent_count = len(self._survey.open)
+        self.corrupt = self._survey.corrupt
+        """Places of damage that were passed over."""
+
+    def outcomes(self) -> Iterator[bytes]:
+        """Outcomes that are not known to be delivered, oldest first."""
+        number, offset = self._survey.delivered
+        for part in self._parts:
+            if part.number >= number:
+                for item in part.scan(offset if part.number == number else 0):
+                    if isinstance(item, frames.Frame) and item.kind == frames.OUTCOME:
+                        yield item.payload
+
+    def intents(self) -> Iterator[bytes]:
+        """Intents that never got an outcome: their process died, and what became of the calls is not known."""
+        for part, start, end in self._survey.open.values():
+            for item in part.scan(start, end):
+                if isinstance(item, frames.Frame):
+                    yield item.payload
+
+    def done(self) -> None:
+        """All is delivered: keep the damaged parts aside and remove the files."""
+        if self._pid != os.getpid():  # a forked child has no lock
+            return
+        for part in self._parts:
+            stem = files.stem(self.owner, part.number)
+            files.keep_aside(self._directory, stem, part.fd, [gap[1:] for gap in self._survey.gaps if gap[0] is part])
+        for part in self._parts:
+            files.remove(part.path)
+        self.release()
+
+    def release(self) -> None:
+        """Leave the rest to the next adopter. Does nothing after `done`."""
+        parts, self._parts = self._parts, []
+        if parts:
+            _close(parts)
+            if self._pid == os.getpid():
+                files.unclaim(self.owner)
+
+
+def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
+    """Each orphan in the directory, locked; going on to the next one releases it. Never raises."""
+    place = Path(directory).absolute()
+    for owner, numbers in sorted(files.segments(place).items()):
+        if not files.claim(owner):
+            continue  # this process's own, or being adopted on another thread
+        parts = _take(place, owner, numbers)
+        if not parts:
+            files.unclaim(owner)
+            continue
+        orphan = Orphan(place, owner, parts)
+        try:
+            yield orphan
+        finally:
+            orphan.release()
+
+
+def _take(directory: Path, owner: str, numbers: list[int]) -> list[_Part]:
+    """Open and lock every segment of an owner, oldest first; none of them if one cannot be had.
+
+    A live owner holds at least one of them: they would not all have locked. One that cannot be opened is in
+    another adopter's hands, or is a link or the like: the rest is left as well, since an outcome might stand in it
+    whose intent, in another segment, would be taken for one without.
+    """
+    parts: list[_Part] = []
+    for number in numbers:
+        stem = files.stem(owner, number)
+        path = directory / (stem + ".seg")
+        fd = files.open_existing(path, write=True)
+        if fd is None:
+            _close(parts)
+            return []
+        identity = files.identity(fd)
+        locked = files.lock(fd) and files.is_at(path, identity)
+        parts.append(_Part(number, path, fd, identity, os.fstat(fd).st_size, frames.seed(stem)))
+        if not locked:
+            _close(parts)
+            return []
+    return parts
+
+
+def _close(parts: list[_Part]) -> None:
+    for part in parts:
+        files.close(part.fd, part.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """A spool directory at a glance."""
+
+    live: int = 0
+    """Processes that live and have files there."""
+    orphans: int = 0
+    """Dead processes whose files wait to be adopted."""
+    bytes: int = 0
+    """Of all plain files in the directory."""
+    outcomes: int = 0
+    """Not delivered yet, of other processes than this one."""
+    intents: int = 0
+    """Without outcome: calls under way, or cut off by the death of their process."""
+    corrupt: int = 0
+    """Places of damage."""
+    set_aside_bytes: int = 0
+    """Of unreadable data kept in `.corrupt` files."""
+
+
+def status(directory: str | os.PathLike[str]) -> SpoolStatus:
+    """Look at a spool directory without getting in its owners' way. Of this process's own, only that they are live."""
+    place = Path(directory).absolute()
+    live = orphans = outcomes = intents = corrupt = 0
+    for owner, numbers in files.segments(place).items():
+        if not files.claim(owner):
+            live += 1
+            continue
+        parts: list[_Part] = []
+        try:
+            free = True
+            for number in numbers:
+                stem = files.stem(owner, number)
+                path = place / (stem + ".seg")
+                fd = files.open_existing(path, write=False)
+                if fd is not None:
+                    free = files.lock(fd, shared=True) and free
+                    size = os.fstat(fd).st_size
+                    parts.append(_Part(number, path, fd, files.identity(fd), size, frames.seed(stem)))
+            if parts:
+                live, orphans = live + (not free), orphans + free
+                found = _survey(parts, live=not free)
+                outcomes, intents = outcomes + found.outcomes, intents + len(found.open)
+                corrupt += found.corrupt
+        finally:
+            _close(parts)
+            files.unclaim(owner)
+    aside = files.used(place, ending=".corrupt")
+    return SpoolStatus(live, orphans, files.used(place), outcomes, intents, corrupt, aside)

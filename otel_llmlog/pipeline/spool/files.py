@@ -1,0 +1,221 @@
+"""Files of a spool directory: their names, who owns them, and how they are opened without being fooled.
+
+Always true: a process that lives holds a POSIX record lock on every segment of its own, so a segment whose lock can
+be taken has lost its owner; nothing but plain files of this user with a single name is ever opened; a directory made
+here is 0700, a file 0600. Names: `<owner>-<number>.seg` for a segment, the same with `.corrupt` for unreadable bytes
+kept aside; the owner is 32 random hex digits.
+
+A record lock belongs to the process and goes with the first close of any descriptor of that file. Hence a process
+opens each segment once, and `claim` keeps its own threads off each other's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+_SEGMENT = re.compile(r"([0-9a-f]{32})-([0-9]{8})\.seg")
+# Bytes a read falls back to where the disk cannot give a whole chunk.
+_BLOCK = 4096
+# Unreadable bytes kept of one segment, and of a whole directory. They are for a human to look at.
+MAX_ASIDE_FILE = 1 << 20
+MAX_ASIDE = 16 << 20
+
+_DATASYNC = getattr(os, "fdatasync", os.fsync)  # not on macOS
+
+# Owners whose segments this process has open, as their owner or as their adopter.
+_claims: set[str] = set()
+_claims_lock = threading.Lock()
+
+
+def _forget_claims() -> None:
+    """In a forked child: record locks are not inherited, so it owns nothing."""
+    global _claims_lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
+    _claims_lock = threading.Lock()
+    _claims.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_claims)
+
+
+def claim(owner: str) -> bool:
+    """Reserve an owner's segments for the caller among the threads of this process."""
+    with _claims_lock:
+        if owner in _claims:
+            return False
+        _claims.add(owner)
+        return True
+
+
+def unclaim(owner: str) -> None:
+    """Give them back. Only after every descriptor of theirs is closed."""
+    with _claims_lock:
+        _claims.discard(owner)
+
+
+def stem(owner: str, number: int) -> str:
+    """Name of a segment without its ending."""
+    return f"{owner}-{number:08d}"
+
+
+def make_directory(directory: Path) -> None:
+    """Make the directory, readable by this user alone. One that exists stays as it is. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def create(path: Path) -> int:
+    """A new segment, open and locked. Raises OSError; BlockingIOError when another process was quicker to lock it."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        remove(path)
+        raise BlockingIOError(error.errno, "locked by another process") from None
+    return descriptor
+
+
+def open_existing(path: Path, *, write: bool) -> int | None:
+    """Open a segment that another process made; None when it is gone or is not a plain file of this user."""
+    try:
+        # Looked at before it is opened, since opening a pipe or a device may have effects; and after, to be sure.
+        if not _plain(os.lstat(path)):
+            return None
+        mode = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    if _plain(os.fstat(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _plain(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+
+
+def lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the record lock if its owner is dead."""
+    try:
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+Identity = tuple[int, int]
+
+
+def identity(descriptor: int) -> Identity | None:
+    """Which file is open there: its device and inode."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_at(path: Path, wanted: Identity | None) -> bool:
+    """Whether the path names this file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == wanted
+
+
+def read_at(descriptor: int, offset: int, size: int) -> bytes:
+    """Up to `size` bytes; those that the disk fails to give are zeros, which no frame's check takes."""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError:
+        pieces = []
+        for start in range(offset, offset + size, _BLOCK):
+            wanted = min(_BLOCK, offset + size - start)
+            try:
+                piece = os.pread(descriptor, wanted, start)
+            except OSError:
+                piece = bytes(wanted)
+            pieces.append(piece)
+            if len(piece) < wanted:
+                break
+        return b"".join(pieces)
+
+
+def sync(descriptor: int) -> None:
+    """Return once what was appended is on disk. Raises OSError."""
+    _DATASYNC(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Return once the names in the directory are on disk. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be gone already, or may not be ours to remove any more."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def close(descriptor: int, wanted: Identity | None) -> None:
+    """Close a descriptor unless it has become another file: some apps close all they find, and numbers come again."""
+    if descriptor >= 0 and identity(descriptor) == wanted:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def segments(directory: Path) -> dict[str, list[int]]:
+    """Owners that have segments in the directory, each with its segments' numbers in order."""
+    found: dict[str, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):  # noqa: PTH208 - names are all that is wanted
+            match = _SEGMENT.fullmatch(name)
+            if match:
+                found.setdefault(match[1], []).append(int(match[2]))
+    for numbers in found.values():
+        numbers.sort()
+    return found
+
+
+def used(directory: Path, *, but: str = "", ending: str = "") -> int:
+    """Bytes of all plain files in the directory: those with this ending, without the segments of one owner."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.endswith(ending) or (but and entry.name.startswith(but) and entry.name.endswith(".seg")):
+                continue
+            with contextlib.suppress(OSError):  # gone since
+                if entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def keep_aside(directory: Path, stem: str, descriptor: int, parts: Sequence[tuple[int, int]]) -> None:
+    """Copy unreadable parts of a segment to `<stem>.<offset>.corrupt`, as far as the limits allow. Never raises."""
+    room = min(MAX_ASIDE_FILE, MAX_ASIDE - used(directory, ending=".corrupt"))
+    if not parts or room <= 0:
+        return
+    path = directory / f"{stem}.{parts[0][0]}.corrupt"
+    with contextlib.suppress(OSError):  # FileExistsError: kept by an adopter that did not get to its end
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            for start, end in parts:
+                size = min(end - start, room)
+                if size > 0:
+                    room -= os.write(target, read_at(descriptor, start, size))
+        finally:
+            os.close(target)

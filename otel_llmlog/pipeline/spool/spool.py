@@ -1,0 +1,217 @@
+"""Spool: accepted records survive a crash. Appended by `Log`, read back and acknowledged here.
+
+Always true: outcomes are read in the order they were appended, from the files and not from memory, each once; a
+segment is removed only when every outcome in it and before it is acknowledged; an outcome never leaves the disk before
+its intent does. How far delivery has come is noted in the newest segment, so that after a crash only what was under
+way is delivered again.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterable
+from time import monotonic
+from typing import NamedTuple
+
+from otel_llmlog.pipeline.spool import files, frames
+from otel_llmlog.pipeline.spool.log import Log
+from otel_llmlog.pipeline.spool.segment import Segment
+from otel_llmlog.stats import Stats
+
+# Bytes that one `read` answers at most, but for a single larger outcome.
+READ_BYTES = 32 << 20
+# An empty segment of this size is cut to nothing rather than kept until it is full.
+_TRIM_BYTES = 256 << 10
+# Payload of a DELIVERED frame: segment and offset before which all is acknowledged, outcomes appended after that.
+POSITION = struct.Struct("<QQQ")
+
+
+class Entry(NamedTuple):
+    """An outcome that was read. It stays the reader's until acknowledged: `read` gives it once."""
+
+    segment: int
+    offset: int
+    payload: bytes
+
+
+class Pending(NamedTuple):
+    """What a spool still holds."""
+
+    outcomes: int
+    """Spooled and not acknowledged."""
+    intents: int
+    """Without outcome yet."""
+    bytes: int
+    """Of this process's files, delivered parts that are not removed yet included."""
+
+
+class Spool(Log):
+    """One process's spool. Any thread may call anything; `read` and `ack` wait for each other."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        max_bytes: int = 1 << 30,
+        *,
+        fsync: bool = False,
+        stats: Stats | None = None,
+        segment_bytes: int | None = None,
+    ) -> None:
+        """`max_bytes`: of all files in the directory, those of other processes as they were a few seconds ago."""
+        super().__init__(directory, max_bytes, fsync=fsync, stats=stats, segment_bytes=segment_bytes)
+
+    def _start_anew(self) -> None:
+        super()._start_anew()
+        self._reading = threading.RLock()
+        # Where the next outcome is looked for: a segment's number, or the first one after it, and an offset in it.
+        self._at, self._offset = 0, 0
+        self._in_flight: dict[tuple[int, int], Segment] = {}  # read and not acknowledged
+
+    @property
+    def unread(self) -> int:
+        """Outcomes that `read` has still to give."""
+        return self._unread
+
+    def pending(self) -> Pending:
+        """What is still held."""
+        with self._lock:
+            return Pending(self._unread + len(self._in_flight), len(self._open), self._own_bytes)
+
+    def read(self, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
+        """The next outcomes, oldest first: up to `limit`, and no more once they hold `max_bytes`."""
+        entries: list[Entry] = []
+        with self._reading:
+            while len(entries) < limit and max_bytes > 0:
+                with self._lock:
+                    segment = next((s for s in self._segments.values() if s.number >= self._at), None)
+                    if segment is None:
+                        break
+                    if segment.number != self._at:
+                        self._at, self._offset = segment.number, 0
+                    end, outcomes = segment.size, segment.outcomes
+                max_bytes = self._read_segment(segment, end, limit, max_bytes, entries)
+                if self._offset < end:
+                    break
+                self._note_lost(segment, outcomes)
+                with self._lock:
+                    if self._offset < segment.size:
+                        continue
+                    # The active one grows; any other is followed by the next, when there is one.
+                    if segment is self._active or next(reversed(self._segments)) == segment.number:
+                        break
+                    self._at, self._offset = segment.number + 1, 0
+            self._retire()
+        return entries
+
+    def _read_segment(self, segment: Segment, end: int, limit: int, max_bytes: int, entries: list[Entry]) -> int:
+        """Append to `entries` up to a limit; answers the bytes that may still follow."""
+        for found in frames.scan(segment.read, self._offset, end, segment.seed):
+            if isinstance(found, frames.Gap):
+                self._count("spool.corrupt")
+                files.keep_aside(self._directory, segment.stem, segment.fd, [found])
+            elif found.kind == frames.OUTCOME:
+                entries.append(Entry(segment.number, found.start, found.payload))
+                max_bytes -= len(found.payload)
+                with self._lock:
+                    self._in_flight[segment.number, found.start] = segment
+                    segment.in_flight += 1
+                    segment.seen += 1
+                    self._unread -= 1
+            self._offset = found.end
+            if len(entries) >= limit or max_bytes <= 0:
+                return max_bytes
+        self._offset = end
+        return max_bytes
+
+    def _note_lost(self, segment: Segment, outcomes: int) -> None:
+        """All of the segment was read up to where it held so many outcomes: those not seen are damaged."""
+        lost = outcomes - segment.seen
+        if lost > 0:
+            with self._lock:
+                segment.seen += lost
+                self._unread -= lost
+            if self._stats is not None:
+                self._stats.dropped("spool_corrupt", lost)
+
+    def ack(self, entries: Iterable[Entry]) -> None:
+        """These are delivered, or will never be: they may leave the disk. A second time does nothing."""
+        with self._reading:
+            with self._lock:
+                for entry in entries:
+                    segment = self._in_flight.pop((entry.segment, entry.offset), None)
+                    if segment is not None:
+                        segment.in_flight -= 1
+            self._retire()
+            self._note_delivered()
+
+    def _retire(self) -> None:
+        """Remove the oldest segments as far as nothing in them is needed."""
+        while True:
+            with self._lock:
+                if self._inside:
+                    return
+                self._inside = True
+                try:
+                    first = next(iter(self._segments.values()), None)
+                    if first is None or first.in_flight or not self._passed(first):
+                        return
+                    if first is self._active:
+                        self._trim(first)
+                        return
+                    if first.open and (monotonic() < self._retry_at or not self._carry()):
+                        return
+                    if first.open:
+                        continue  # the lock is free for a moment between two lots of intents
+                    target = self._active
+                    del self._segments[first.number]
+                    self._weigh()
+                finally:
+                    self._inside = False
+            if self._fsync and target is not None:
+                self._sync(target, target.size)  # intents that were carried must be there before they are gone here
+            first.remove()
+
+    def _passed(self, segment: Segment) -> bool:
+        return segment.number < self._at or (segment.number == self._at and self._offset >= segment.size)
+
+    def _trim(self, segment: Segment) -> None:
+        """Give back what the active segment, the only one, takes on disk, if it holds nothing any more."""
+        if segment.size < _TRIM_BYTES or self._open or self._unread or self._in_flight:
+            return
+        if segment.empty():
+            self._offset = 0
+            self._unsettled.clear()
+            self._weigh()
+
+    def _note_delivered(self) -> None:
+        """Note how far delivery has come, for who adopts these files after a crash."""
+        with self._lock:
+            segment = self._active
+            if self._inside or self._in_flight or segment is None or not segment.size or monotonic() < self._retry_at:
+                return
+            self._inside = True
+            try:
+                position = POSITION.pack(self._at, self._offset, self._unread)
+                self._write(segment, frames.encode(frames.DELIVERED, 0, position, segment.seed))
+            finally:
+                self._inside = False
+
+    def close(self) -> Pending:
+        """Remove this process's files, or leave them to be adopted if they hold anything: that is what it answers."""
+        with self._reading, self._lock:
+            if self._unsettled:
+                self._note_settled()
+            left = self.pending()
+            segments, owner = list(self._segments.values()), self._owner
+            empty = not (left.outcomes or left.intents)
+            self._start_anew()
+            self._shut()
+        for segment in segments:
+            if empty:
+                segment.remove()
+            else:
+                segment.close()
+        files.unclaim(owner)
+        return left

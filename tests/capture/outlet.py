@@ -1,0 +1,25 @@
+"""Where captured calls go in these tests: into a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Outlet:
+    """Hands each finished call to `deliver(ids, start_ns, end_ns, attributes)`; notes what was intended and forgotten."""
+
+    def __init__(self, deliver: Callable[..., Any]) -> None:
+        self.deliver = deliver
+        self.intended: list[dict[str, str]] = []
+        self.forgotten: list[int] = []
+
+    def intend(self, ids: Any, start_ns: int, facts: dict[str, str]) -> int:
+        self.intended.append(facts)
+        return len(self.intended)
+
+    def accept(self, ids: Any, start_ns: int, end_ns: int, attributes: Any, ticket: int = 0) -> None:
+        self.deliver(ids, start_ns, end_ns, attributes)
+
+    def forget(self, ticket: int) -> None:
+        self.forgotten.append(ticket)

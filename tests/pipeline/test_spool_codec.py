@@ -1,0 +1,89 @@
+"""What the spool's payloads say comes back as it was, and bytes that say nothing are None."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+
+from otel_llmlog.pipeline.record import Record
+from otel_llmlog.pipeline.spool import Intent, decode_intent, decode_record, encode_intent, encode_record
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+scalars = texts | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+values = scalars | st.lists(texts, max_size=4).map(tuple)
+times = st.integers(0, 2**63)
+records = st.builds(
+    Record, texts, texts, st.none() | texts, times, times, texts, st.dictionaries(texts, values, max_size=6)
+)
+intents = st.builds(Intent, texts, texts, st.none() | texts, times, texts, st.dictionaries(texts, texts, max_size=6))
+
+
+def record(attributes):
+    return Record(TRACE, SPAN, None, 1, 2, "shop", attributes)
+
+
+@given(records)
+def test_a_record_comes_back_as_it_was_types_of_its_attributes_included(original):
+    back = decode_record(encode_record(original))
+    assert back == original
+    assert [type(value) for value in back.attributes.values()] == [
+        type(value) for value in original.attributes.values()
+    ]
+
+
+@given(intents)
+def test_an_intent_comes_back_as_it_was(original):
+    assert decode_intent(encode_intent(original)) == original
+
+
+@given(st.binary(max_size=200) | records.map(encode_record) | intents.map(encode_intent), st.data())
+def test_decoding_any_bytes_never_raises(data, draw):
+    cut = data[: draw.draw(st.integers(0, len(data)))]
+    assert isinstance(decode_record(cut), Record | None)
+    assert isinstance(decode_intent(cut), Intent | None)
+
+
+def test_one_is_never_taken_for_the_other():
+    assert decode_record(encode_intent(Intent(TRACE, SPAN, None, 1, "shop", {}))) is None
+    assert decode_intent(encode_record(record({}))) is None
+
+
+@pytest.mark.parametrize("hostile", [b"", b"\x91" * 100_000, b"\x81" * 100_000, b"\xdf\xff\xff\xff\xff", b"\xc1"])
+def test_hostile_bytes_are_none(hostile):
+    assert decode_record(hostile) is None
+    assert decode_intent(hostile) is None
+
+
+def test_a_record_of_a_later_version_with_more_fields_can_still_be_read():
+    assert decode_record(encode_record(record({"a": 1}))[:0] + _longer(record({"a": 1}))) == record({"a": 1})
+    assert decode_record(msgspec.msgpack.encode([2, TRACE, SPAN, None, 1, 2, "shop", {}])) is None
+
+
+def _longer(original):
+    return msgspec.msgpack.encode([*msgspec.msgpack.decode(encode_record(original)), "new", {"field": 1}])
+
+
+def test_what_msgpack_cannot_hold_is_replaced_by_the_nearest_it_can():
+    class Secretive:
+        def __repr__(self):
+            return "secret"
+
+    odd = {"half": "a\ud800b", "huge": 2**70, "vast": 10**400, "list": ["x", "\udfff"], "own": Secretive(), "n": None}
+    assert decode_record(encode_record(record(odd))).attributes == {
+        "half": "a?b", "huge": float(2**70), "vast": math.inf, "list": ("x", "?"), "own": "<Secretive>", "n": None,
+    }  # fmt: skip
+
+
+def test_attributes_may_be_any_mapping():
+    assert decode_record(encode_record(record(MappingProxyType({"a": ("b",)})))) == record({"a": ("b",)})
+
+
+def test_an_intent_with_half_a_character_is_still_noted():
+    assert decode_intent(encode_intent(Intent(TRACE, SPAN, None, 1, "s\ud800", {"user": "\ud800"}))).facts == {
+        "user": "?"
+    }
