@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -34,7 +35,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_llmlog import config, emit
+from otel_llmlog import config, emit, lazily
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.reading import Reader
@@ -88,8 +89,14 @@ def start() -> Runtime | None:
         finally:
             _starting = False
         atexit.register(stop)
+        # Children of multiprocessing end without Python's exit handlers, but run these.
+        multiprocessing.util.register_after_fork(stop, _stop_at_end_of_child)
         _on_sigterm(stop)
         return _runtime
+
+
+def _stop_at_end_of_child(at_end: Callable[[], None]) -> None:
+    multiprocessing.util.Finalize(None, at_end, exitpriority=0)
 
 
 def stop() -> None:
@@ -218,7 +225,8 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
     store = settings.store
 
     def connect(url: str) -> Exporter:
-        from otel_llmlog.store.postgres import PostgresExporter
+        with lazily.importing():
+            from otel_llmlog.store.postgres import PostgresExporter
 
         return PostgresExporter(url, auto_migrate=store.auto_migrate, connect_timeout=store.connect_timeout)
 

@@ -1,0 +1,107 @@
+"""However processes begin and end, each call they made has its row."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from otel_llmlog.demo.provider import LocalProvider
+from tests.faults.conftest import BIN, SCRIPTS
+
+Rows = Callable[[], list[dict[str, Any]]]
+INSTRUMENT = str(BIN / "opentelemetry-instrument")
+
+MODES = [
+    "fork", "spawn", "forkserver", "pool", "os.fork in a thread", "sys.exit in a thread", "sys.exit",
+    "event loop closed early", "daemon thread",
+]  # fmt: skip
+
+
+def _agree(provider: LocalProvider, rows: Rows) -> list[dict[str, Any]]:
+    found = rows()
+    served = Counter(request.headers["x-litellm-session-id"] for request in provider.requests)
+    assert served
+    assert Counter(row["session_id"] for row in found) == served
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_call_has_its_row_after(
+    environment: dict[str, str], provider: LocalProvider, rows: Rows, drain: Callable[[], None], mode: str
+) -> None:
+    command = [INSTRUMENT, sys.executable, str(SCRIPTS / "life.py"), provider.url, mode]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    drain()
+    found = _agree(provider, rows)
+    complete = [row for row in found if row["status"] == "success"]
+    if mode == "event loop closed early":
+        assert [row["error_class"] for row in found] == ["ProcessTerminated"]
+    elif mode == "os.fork in a thread":
+        # The child left through os._exit: its row is there, though it may not know how the call ended.
+        assert len(complete) >= 2
+    elif mode != "daemon thread":
+        assert len(complete) == len(found)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _serve(command: list[str], environment: dict[str, str], port: int, calls: int) -> set[str]:
+    """Start a server, ask it `calls` times, end it with SIGTERM; the process ids that answered."""
+    process = subprocess.Popen(command, env=environment, cwd=SCRIPTS, stderr=subprocess.PIPE, text=True)
+    try:
+        transport = httpx.HTTPTransport(retries=5)
+        pids = set()
+        with httpx.Client(transport=transport, timeout=20) as client:
+            deadline = time.monotonic() + 30
+            for number in range(calls):
+                while True:
+                    try:
+                        answer = client.get(f"http://127.0.0.1:{port}/request-{number}")
+                        break
+                    except httpx.ConnectError:
+                        assert time.monotonic() < deadline
+                        assert process.poll() is None, process.communicate()[1]
+                        time.sleep(0.1)
+                assert answer.status_code == 200
+                pids.add(answer.text)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    return pids
+
+
+def test_gunicorn_with_preload_loses_no_row_in_any_worker(
+    environment: dict[str, str], provider: LocalProvider, rows: Rows, drain: Callable[[], None]
+) -> None:
+    port = _free_port()
+    command = [
+        INSTRUMENT, str(BIN / "gunicorn"), "--preload", "--workers", "3", "--bind", f"127.0.0.1:{port}", "web:wsgi"
+    ]  # fmt: skip
+    pids = _serve(command, {**environment, "PROVIDER_URL": provider.url}, port, 30)
+    assert len(pids) > 1
+    drain()
+    assert {row["status"] for row in _agree(provider, rows)} == {"success"}
+
+
+@pytest.mark.parametrize("options", [["--workers", "2"], ["--reload"]], ids=["workers", "reload"])
+def test_uvicorn_loses_no_row(
+    environment: dict[str, str], provider: LocalProvider, rows: Rows, drain: Callable[[], None], options: list[str]
+) -> None:
+    port = _free_port()
+    command = [INSTRUMENT, str(BIN / "uvicorn"), "--port", str(port), *options, "web:asgi"]
+    _serve(command, {**environment, "PROVIDER_URL": provider.url}, port, 20)
+    drain()
+    assert {row["status"] for row in _agree(provider, rows)} == {"success"}

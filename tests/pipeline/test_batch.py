@@ -1,0 +1,232 @@
+"""The worker and its source: what is accepted is delivered, what is dropped is counted, exactly."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from otel_llmlog.config import PipelineSettings
+from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.pipeline.source import Source
+from otel_llmlog.pipeline.spool import Intent, Spool
+from otel_llmlog.stats import Stats
+
+SECONDS = 30.0
+
+
+class Store:
+    """Keeps what it is given, by identity as the real one does; can be away, hold a batch, and refuse records."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Record] = {}
+        self.away = False
+        self.refused: set[str] = set()
+        self.tried = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.closed = False
+
+    def open(self) -> None: ...
+
+    def export(self, records: Sequence[Record]) -> Delivery:
+        self.tried.set()
+        assert self.gate.wait(SECONDS)
+        if self.away:
+            raise StoreUnavailable("the store is away")
+        rejected = [(record, "refused") for record in records if record.span_id in self.refused]
+        good = [record for record in records if record.span_id not in self.refused]
+        new = {record.span_id: record for record in good if record.span_id not in self.rows}
+        self.rows |= new
+        return Delivery(len(new), len(good) - len(new), rejected)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def record(number: int, size: int = 100) -> Record:
+    return Record("a" * 32, f"{number:016x}", None, number, number + 1, "shop", {"llmlog.id": "x" * size})
+
+
+def intent(number: int) -> Intent:
+    return Intent("a" * 32, f"{number:016x}", None, number, "shop", {"operation": "chat", "call_type": "completion"})
+
+
+class Pipe:
+    """A worker with everything around it."""
+
+    def __init__(self, directory: Path | None, *, max_bytes: int = 1 << 30, **settings: object) -> None:
+        self.store, self.stats = Store(), Stats()
+        self.settings = PipelineSettings(**{"flush_interval": 0.01, "shutdown_timeout": 5, **settings})
+        self.spool = Spool(directory, max_bytes, stats=self.stats) if directory else None
+        source = Source(self.spool, self.settings.queue_size)
+        self.worker = BatchWorker(self.store, source, self.settings, self.stats, str(directory) if directory else None)
+
+    def counted(self, prefix: str) -> int:
+        return sum(number for name, number in self.stats.snapshot().items() if name.startswith(prefix))
+
+
+@pytest.fixture(params=["on disk", "in memory"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "spool" if request.param == "on disk" else None
+
+
+@pytest.fixture
+def pipe(directory: Path | None) -> Iterator[Pipe]:
+    made = Pipe(directory)
+    yield made
+    made.store.away = False
+    made.store.gate.set()
+    made.worker.close(5)
+
+
+def test_everything_put_is_delivered_once(pipe: Pipe) -> None:
+    for number in range(2000):
+        pipe.worker.put(record(number))
+    assert pipe.worker.flush(SECONDS)
+    assert list(pipe.store.rows) == [f"{number:016x}" for number in range(2000)]
+    assert pipe.counted("written") == 2000
+    assert pipe.counted("dropped") == 0
+
+
+def test_records_wait_while_the_store_is_away_and_go_when_it_is_back(pipe: Pipe) -> None:
+    pipe.store.away = True
+    for number in range(100):
+        pipe.worker.put(record(number))
+    assert pipe.store.tried.wait(SECONDS)
+    assert not pipe.worker.flush(0.1)
+    assert pipe.worker.waiting() == 100
+    pipe.store.away = False
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 100
+    assert pipe.counted("retries") >= 1
+
+
+def test_a_record_that_is_refused_is_counted_and_harms_no_other(pipe: Pipe) -> None:
+    pipe.store.refused = {f"{3:016x}"}
+    for number in range(10):
+        pipe.worker.put(record(number))
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 9
+    assert pipe.counted("dead") == 1
+
+
+def test_a_fault_of_the_exporter_that_nobody_foresaw_loses_nothing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = pipe.store.export
+
+    def broken(records: Sequence[Record]) -> Delivery:
+        monkeypatch.setattr(pipe.store, "export", export)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pipe.store, "export", broken)
+    pipe.worker.put(record(1))
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 1
+    assert pipe.counted("error.write.ZeroDivisionError") == 1
+
+
+def test_a_full_memory_queue_drops_the_newest_and_counts_it() -> None:
+    pipe = Pipe(None, queue_size=50, batch_size=1)
+    pipe.store.gate.clear()
+    pipe.worker.put(record(0))
+    assert pipe.store.tried.wait(SECONDS)
+    for number in range(1, 101):
+        pipe.worker.put(record(number))
+    assert pipe.counted("dropped.queue_full") == 50
+    pipe.store.gate.set()
+    assert pipe.worker.close(SECONDS)
+    assert list(pipe.store.rows) == [f"{number:016x}" for number in range(51)]
+
+
+def test_a_full_spool_falls_back_to_memory_then_drops_the_newest_and_counts_exactly(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool", max_bytes=1 << 20, queue_size=20)
+    pipe.store.away = True
+    for number in range(400):
+        pipe.worker.put(record(number, size=10_000))
+    dropped = pipe.counted("dropped.")
+    assert 200 < dropped < 380
+    pipe.store.away = False
+    assert pipe.worker.close(SECONDS)
+    assert len(pipe.store.rows) == 400 - dropped == pipe.counted("written")
+    # The newest are the ones that are not there.
+    assert list(pipe.store.rows) and f"{0:016x}" in pipe.store.rows and f"{399:016x}" not in pipe.store.rows
+
+
+@pytest.mark.parametrize("trouble", ["vanished", "read-only", "never there"])
+def test_without_a_usable_spool_directory_records_are_delivered_from_memory(tmp_path: Path, trouble: str) -> None:
+    directory = tmp_path / "spool"
+    if trouble == "never there":
+        (tmp_path / "file").write_text("not a directory")
+        directory = tmp_path / "file" / "spool"
+    pipe = Pipe(directory)
+    pipe.worker.put(record(0))
+    assert pipe.worker.flush(SECONDS)
+    if trouble == "vanished":
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+    elif trouble == "read-only":
+        directory.chmod(0o500)
+    for number in range(1, 100):
+        pipe.worker.put(record(number))
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) + pipe.counted("dropped.") == 100
+    assert len(pipe.store.rows) == 100
+    if directory.exists():
+        directory.chmod(0o700)
+    pipe.worker.close(5)
+
+
+def test_what_cannot_be_delivered_before_the_end_stays_in_the_spool_for_the_next_process(tmp_path: Path) -> None:
+    first = Pipe(tmp_path / "spool")
+    first.store.away = True
+    for number in range(30):
+        first.worker.put(record(number))
+    assert not first.worker.close(0.2)
+    assert first.counted("kept_in_spool") == 30
+    second = Pipe(tmp_path / "spool")
+    assert second.worker.adopt() == 30
+    assert len(second.store.rows) == 30
+    assert second.worker.close(5)
+    assert not [path for path in (tmp_path / "spool").iterdir() if path.suffix == ".seg"]
+
+
+def test_an_intent_without_an_outcome_becomes_a_failed_row_in_the_next_process(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        pipe = Pipe(tmp_path / "spool")
+        pipe.worker.intend(intent(1))
+        ticket = pipe.worker.intend(intent(2))
+        pipe.store.away = True
+        pipe.worker.put(record(2), ticket)
+        pipe.worker.forget(pipe.worker.intend(intent(3)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    pipe = Pipe(tmp_path / "spool")
+    assert pipe.worker.adopt() == 2
+    assert {
+        span: row.attributes.get("llmlog.error_information.error_class") for span, row in pipe.store.rows.items()
+    } == {
+        f"{1:016x}": "ProcessTerminated",
+        f"{2:016x}": None,
+    }
+    pipe.worker.close(5)
+
+
+def test_captured_is_written_waiting_dropped_and_dead_together_at_any_quiet_moment(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool", max_bytes=1 << 20, queue_size=5)
+    pipe.store.refused = {f"{number:016x}" for number in range(0, 1000, 100)}
+    for turn in range(5):
+        pipe.store.away = turn % 2 == 1
+        for number in range(200):
+            pipe.worker.put(record(turn * 200 + number, size=10_000))
+        if not pipe.store.away:
+            assert pipe.worker.flush(SECONDS)
+        together = sum(map(pipe.counted, ("written", "duplicates", "dead", "dropped.")))
+        assert together + pipe.worker.waiting() == (turn + 1) * 200
+    pipe.worker.close(5)
