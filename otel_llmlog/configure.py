@@ -41,6 +41,7 @@ from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.errors import ConfigError
+from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
@@ -246,7 +247,10 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
 def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:
     directory = spool_directory(settings)
     spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
-    return BatchWorker(exporter, Source(spool, settings.pipeline.queue_size), settings.pipeline, stats, directory)
+    source = Source(spool, settings.pipeline.queue_size)
+    worker = BatchWorker(exporter, source, settings.pipeline, stats, directory)
+    report.observe(VERSION, stats, worker.waiting, source.disk_bytes)
+    return worker
 
 
 def drain(settings: config.Settings) -> int:

@@ -1,14 +1,15 @@
-"""`llmlog db …`: the tables."""
+"""`llmlog db …`: the tables, what is removed from them, and whether their sums are right."""
 
 from __future__ import annotations
 
 import typer
 from rich.console import Console
 
+from otel_llmlog import config
 from otel_llmlog.cli import database, render
-from otel_llmlog.store import migrate
+from otel_llmlog.store import check as checking, migrate, retention
 
-app = typer.Typer(help="Create, upgrade and look at the tables.", no_args_is_help=True)
+app = typer.Typer(help="Create, upgrade, look at, check and prune the tables.", no_args_is_help=True)
 
 
 @app.command()
@@ -31,3 +32,58 @@ def status(as_json: bool = typer.Option(False, "--json", help="As one JSON objec
     if found.revision != found.newest_revision:
         typer.echo("The tables are not up to date: run `llmlog db upgrade`.")
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    repair: bool = typer.Option(False, "--repair", help="Sum up anew what differs. Writers wait meanwhile."),
+    as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+) -> None:
+    """Sum up the rows that are kept and compare with spend_hourly and session_totals. Exit code 1 if they differ."""
+    url = database.url()
+    found = checking.check(url)
+    if repair and found.differences:
+        checking.repair(url)
+        found = checking.check(url)
+    if as_json:
+        typer.echo(render.as_json(found._asdict() | {"differences": [line._asdict() for line in found.differences]}))
+    else:
+        for line in found.differences:
+            typer.echo(f"{line.table} {render.as_json(line.key)}")
+            typer.echo(f"    found    {render.as_json(line.found)}")
+            typer.echo(f"    expected {render.as_json(line.expected)}")
+        since = f"since {found.since:%Y-%m-%d}" if found.since else "of all time"
+        typer.echo(
+            f"{found.hours:,} sums by hour and {found.sessions:,} by session {since}: "
+            + (f"{len(found.differences):,} differ from their rows" if found.differences else "all equal their rows")
+        )
+    if found.differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would go, and leave it."),
+    as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+) -> None:
+    """Remove rows older than LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD now. Sums by hour and by session stay."""
+    settings = config.load()
+    if not retention.wanted(settings.retention):
+        typer.echo("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
+        raise typer.Exit(2)
+    url = database.url(settings)
+    found = (retention.plan if dry_run else retention.prune)(url, settings.retention)
+    if found is None:
+        typer.echo("Another process is removing old rows just now.", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        partitions = [partition._asdict() for partition in found.partitions]
+        typer.echo(render.as_json(found._asdict() | {"partitions": partitions}))
+        return
+    for partition in found.partitions:
+        typer.echo(f"{partition.name}  {partition.bytes / (1 << 20):,.1f} MB")
+    for table, rows in found.strays.items():
+        if rows:
+            typer.echo(f"{table}_default  {rows:,} rows")
+    size = sum(partition.bytes for partition in found.partitions) / (1 << 20)
+    typer.echo(f"{len(found.partitions)} partitions, {size:,.1f} MB {'would go' if dry_run else 'are gone'}")

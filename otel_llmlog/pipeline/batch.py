@@ -17,6 +17,7 @@ from typing import Any
 
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.record import Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
 from otel_llmlog.pipeline.spool import Intent, Orphan, adopt, decode_intent, decode_record
@@ -31,6 +32,8 @@ _LAST_RETRY = 15.0
 _BATCHES_AT_ONCE = 8
 # Seconds between two looks for what dead processes left.
 _ADOPT_SECONDS = 30.0
+# Seconds between two reports of the counters, for `llmlog status`.
+_REPORT_SECONDS = 5.0
 
 
 class BatchWorker:
@@ -63,7 +66,7 @@ class BatchWorker:
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
         self._closed = False
-        self._adopt_at = 0.0
+        self._adopt_at = self._report_at = 0.0
 
     def intend(self, intent: Intent) -> int:
         """Note that a request goes out. Answers a ticket for `put`."""
@@ -123,6 +126,7 @@ class BatchWorker:
             thread.join(max(0.0, deadline - time.monotonic()))
         if dropped := self._source.drop_memory():
             self._stats.dropped("shutdown", dropped)
+        self._report()
         if kept := self._source.close():
             self._stats.count("kept_in_spool", kept)
             self._stats.warn("kept_in_spool", f"{kept} record(s) wait in the spool: the next process delivers them")
@@ -144,6 +148,8 @@ class BatchWorker:
         except Exception as error:  # the same will meet the first batch, which is not lost
             self._stats.count(f"error.open.{type(error).__name__}")
         while True:
+            if time.monotonic() >= self._report_at:
+                self._report()
             if batch is None:
                 if not self._closed and time.monotonic() >= self._adopt_at:
                     self.adopt()
@@ -181,8 +187,10 @@ class BatchWorker:
         if batch.records and not self._export(batch.records):
             return False
         self._source.settle(batch)
+        if batch.unreadable:
+            self._stats.dropped("spool_unreadable", batch.unreadable)
         with self._changed:
-            self._settled += max(len(batch.records), len(batch.entries))
+            self._settled += len(batch.records) + batch.unreadable
             self._changed.notify_all()
         return True
 
@@ -204,6 +212,11 @@ class BatchWorker:
             self._stats.count("dead")
             self._stats.warn("dead", f"the database refused an LLM call record: {reason}")
         return True
+
+    def _report(self) -> None:
+        if self._spool_directory is not None:
+            report.write(self._spool_directory, self._stats, self.waiting())
+        self._report_at = time.monotonic() + _REPORT_SECONDS
 
     def adopt(self) -> int:
         """Deliver what dead processes left. Answers how many records that were; what cannot be delivered stays."""

@@ -16,10 +16,13 @@ from otel_llmlog.pipeline.spool import Entry, Intent, Spool, decode_record, enco
 
 
 class Batch(NamedTuple):
-    """Records under way. `entries` are their places in the spool; empty for those that waited in memory."""
+    """Records under way. `entries` are their places in the spool, `tickets` the intents of those from memory."""
 
     records: list[Record]
     entries: Sequence[Entry] = ()
+    tickets: Sequence[int] = ()
+    unreadable: int = 0
+    """Outcomes that are no records: written by a version that this one does not understand."""
 
 
 class Source:
@@ -29,7 +32,7 @@ class Source:
         self._spool = spool
         self._queue_size = queue_size
         self._lock = threading.Lock()
-        self._memory: deque[Record] = deque()
+        self._memory: deque[tuple[Record, int]] = deque()
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
@@ -54,7 +57,8 @@ class Source:
             reason = self._spool.reason() or reason
         with self._lock:
             if len(self._memory) < self._queue_size:
-                self._memory.append(record)
+                # Its intent stays open on disk: should this process die, it is known that there was a call.
+                self._memory.append((record, ticket))
                 return None
         self.forget(ticket)
         return reason
@@ -63,21 +67,27 @@ class Source:
         """Records that `take` would still give."""
         return len(self._memory) + (self._spool.unread if self._spool is not None else 0)
 
+    def disk_bytes(self) -> int:
+        """Disk that the spool of this process takes."""
+        return self._spool.pending().bytes if self._spool is not None else 0
+
     def take(self, limit: int) -> Batch:
         """The next records; what waited in memory first, because only the disk survives."""
         with self._lock:
-            records = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
-        if records or self._spool is None:
-            return Batch(records)
+            waited = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
+        if waited or self._spool is None:
+            return Batch([record for record, _ in waited], tickets=[ticket for _, ticket in waited])
         entries = self._spool.read(limit)
         decoded = [decode_record(entry.payload) for entry in entries]
-        # An outcome that was read whole and is no record cannot come from here: it is acknowledged and gone.
-        return Batch([record for record in decoded if record is not None], entries)
+        records = [record for record in decoded if record is not None]
+        return Batch(records, entries, unreadable=len(entries) - len(records))
 
     def settle(self, batch: Batch) -> None:
         """These are delivered, or will never be."""
         if batch.entries and self._spool is not None:
             self._spool.ack(batch.entries)
+        for ticket in batch.tickets:
+            self.forget(ticket)
 
     def drop_memory(self) -> int:
         """Give up what only memory holds; answers how many records that were."""

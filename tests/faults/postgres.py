@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -17,7 +18,7 @@ from otel_llmlog.store import embedded
 class Postgres:
     """The embedded server in a directory of its own; `url` stays the same over restarts."""
 
-    def __enter__(self) -> Postgres:
+    def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="llmlog-faults-"))
         self.url = embedded.start(self._directory / "data")
         self.socket = str(self._directory / "data" / ".s.PGSQL.5432")

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+from typing import Self
 
 
 class CuttingProxy:
@@ -20,7 +21,7 @@ class CuttingProxy:
         self.cuts = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> CuttingProxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -154,7 +154,8 @@ def test_a_full_spool_falls_back_to_memory_then_drops_the_newest_and_counts_exac
     assert pipe.worker.close(SECONDS)
     assert len(pipe.store.rows) == 400 - dropped == pipe.counted("written")
     # The newest are the ones that are not there.
-    assert list(pipe.store.rows) and f"{0:016x}" in pipe.store.rows and f"{399:016x}" not in pipe.store.rows
+    assert f"{0:016x}" in pipe.store.rows
+    assert f"{399:016x}" not in pipe.store.rows
 
 
 @pytest.mark.parametrize("trouble", ["vanished", "read-only", "never there"])
@@ -229,4 +230,30 @@ def test_captured_is_written_waiting_dropped_and_dead_together_at_any_quiet_mome
             assert pipe.worker.flush(SECONDS)
         together = sum(map(pipe.counted, ("written", "duplicates", "dead", "dropped.")))
         assert together + pipe.worker.waiting() == (turn + 1) * 200
+    pipe.worker.close(5)
+
+
+def test_a_call_that_had_to_wait_in_memory_leaves_no_open_intent(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool", max_bytes=1 << 20)
+    assert pipe.spool is not None
+    tickets = [pipe.worker.intend(intent(number)) for number in range(3)]
+    pipe.store.away = True
+    for number, ticket in enumerate(tickets):
+        pipe.worker.put(record(number, size=900_000), ticket)
+    assert pipe.counted("spool.refused") >= 1
+    pipe.store.away = False
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 3
+    assert pipe.spool.pending().intents == 0
+    pipe.worker.close(5)
+
+
+def test_an_outcome_that_is_no_record_is_dropped_and_counted(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool")
+    assert pipe.spool is not None
+    assert pipe.spool.finish(0, b"from another age")
+    pipe.worker.put(record(1))
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 1
+    assert pipe.counted("dropped.spool_unreadable") == 1
     pipe.worker.close(5)

@@ -307,6 +307,16 @@ def test_with_fsync_all_is_on_disk_before_the_answer(tmp_path, monkeypatch):
     spool.close()
 
 
+def test_with_fsync_a_new_directory_is_on_disk_too(tmp_path, monkeypatch):
+    directories: list[Path] = []
+    monkeypatch.setattr(files, "sync_directory", directories.append)
+    spool = Spool(tmp_path / "deep" / "spool", fsync=True)
+    assert spool.open()
+    assert directories[:2] == [tmp_path / "deep", tmp_path]
+    assert directories[-1] == tmp_path / "deep" / "spool"
+    spool.close()
+
+
 def test_threads_that_sync_together_share_a_sync(tmp_path, monkeypatch):
     real, count = files.sync, []
 
@@ -342,10 +352,13 @@ def test_a_disk_that_fails_to_sync_is_counted_and_what_is_written_is_kept(tmp_pa
     spool.close()
 
 
-def test_memory_stays_flat_however_much_is_spooled(tmp_path):
-    def rss() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+def rss() -> int:
+    """Memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to measure by")
+def test_memory_stays_flat_however_much_is_spooled(tmp_path):
     def child() -> None:
         spool = Spool(tmp_path)
         payload = os.urandom(400)
@@ -366,9 +379,31 @@ def test_memory_stays_flat_however_much_is_spooled(tmp_path):
         assert number == 200_000
         assert most - before < 10 << 20, (most - before) >> 20
 
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("no /proc to measure by")
     run(child)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to measure by")
+def test_memory_stays_flat_however_much_a_dead_process_left(tmp_path):
+    def dying() -> None:
+        spool = Spool(tmp_path)
+        for _ in range(50_000):
+            spool.finish(spool.begin(b"intent"), bytes(800))
+        spool.begin(b"open")
+
+    def adopter() -> None:
+        before, most, number = rss(), 0, 0
+        for orphan in adopt(tmp_path):
+            for payload in orphan.outcomes():
+                number += len(payload) == 800
+                if not number % 1000:
+                    most = max(most, rss())
+            assert list(orphan.intents()) == [b"open"]
+            orphan.done()
+        assert number == 50_000
+        assert most - before < 10 << 20, (most - before) >> 20
+
+    run_and_die(dying)
+    run(adopter)
 
 
 def test_looking_at_the_directory_does_not_give_the_lock_away(tmp_path):

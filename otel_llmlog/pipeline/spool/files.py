@@ -65,9 +65,15 @@ def stem(owner: str, number: int) -> str:
     return f"{owner}-{number:08d}"
 
 
-def make_directory(directory: Path) -> None:
+def make_directory(directory: Path, *, fsync: bool) -> None:
     """Make the directory, readable by this user alone. One that exists stays as it is. Raises OSError."""
+    if directory.is_dir():
+        return
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if fsync:
+        for above in directory.parents:
+            with contextlib.suppress(OSError):  # not ours to open, so not made here either
+                sync_directory(above)
 
 
 def create(path: Path) -> int:

@@ -192,8 +192,7 @@ class Log:
     def _append(self, kind: int, ticket: int, payload: bytes, room: int) -> Segment | None:
         """Write a frame. `room`: bytes at which a segment counts as full."""
         size = frames.HEADER_BYTES + len(payload)
-        now = monotonic()
-        reason = ""
+        now, reason = monotonic(), ""
         if now < self._retry_at:
             reason = self._trouble
         elif size > frames.MAX_PAYLOAD + frames.HEADER_BYTES:
@@ -248,7 +247,7 @@ class Log:
         return 0
 
     def _count(self, name: str, number: int = 1) -> None:
-        if self._stats is not None:
+        if self._stats:
             self._stats.count(name, number)
 
     # Segments.
@@ -285,7 +284,7 @@ class Log:
             self._owner = os.urandom(16).hex()
             files.claim(self._owner)
         try:
-            files.make_directory(self._directory)
+            files.make_directory(self._directory, fsync=self._fsync)
             segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync)
         except OSError as error:
             self._fail(error)
@@ -303,8 +302,7 @@ class Log:
         target = self._active
         if target is None or not self._open:
             return False
-        first = next(iter(self._open.values()))[0]
-        if first is target:
+        if (first := next(iter(self._open.values()))[0]) is target:
             return False
         moved: list[tuple[int, int]] = []
         data = b""
