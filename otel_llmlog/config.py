@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -159,6 +159,8 @@ class PricingSettings(_Part):
 class PipelineSettings(_Part):
     """How finished calls are queued and written."""
 
+    exporter: Literal["postgres", "otlp"] = "postgres"
+    """`otlp`: send rows as spans to a collector (OTEL_EXPORTER_OTLP_ENDPOINT); the app needs no database then."""
     disable_spend_logs: bool = False
     """Write no rows at all; spans and metrics go on."""
     disable_error_logs: bool = False

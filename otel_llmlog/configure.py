@@ -220,6 +220,10 @@ def _pricer(settings: config.Settings) -> Pricer:
 
 
 def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
+    if settings.pipeline.exporter == "otlp":
+        from otel_llmlog.pipeline import otlp
+
+        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers())
     # Imported here and on first use: database libraries take longer to import than most apps take to start.
     from otel_llmlog.store import embedded
 
@@ -270,7 +274,11 @@ def drain(settings: config.Settings) -> int:
 def spool_directory(settings: config.Settings) -> str:
     """Where records for this destination wait. Others have their own: what is adopted must go where it was meant to."""
     url, embedded_dir = settings.store.database_url, settings.store.embedded_dir
-    if url is None:
+    if settings.pipeline.exporter == "otlp":
+        from otel_llmlog.pipeline import otlp
+
+        destination = f"otlp:{otlp.endpoint()}"
+    elif url is None:
         destination = f"embedded:{embedded_dir or ''}"
     else:
         parts = urlsplit(url.get_secret_value())

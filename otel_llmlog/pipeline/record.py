@@ -31,8 +31,8 @@ class Delivery:
     written: int = 0
     duplicates: int = 0
     """Already there: stored by an earlier try or by another process."""
-    rejected: Sequence[tuple[Record, str]] = field(default_factory=tuple)
-    """Records that can never be stored, each with the reason."""
+    rejected: Sequence[tuple[Record | None, str]] = field(default_factory=tuple)
+    """Records that can never be stored, each with the reason; None where it is not known which record it was."""
 
 
 class Exporter(Protocol):
