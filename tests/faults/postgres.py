@@ -38,11 +38,19 @@ class Postgres:
         while file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
 
+    def stop(self) -> None:
+        """End all sessions and the server."""
+        self._stop(signal.SIGINT)
+
+    def start(self) -> None:
+        """Start it again, under the same URL."""
+        assert embedded.start(self._directory / "data") == self.url
+
     def stop_for(self, seconds: float, *, kill: bool) -> None:
         """Stop the server (SIGQUIT: at once, as a crash would), leave it away for a while, start it again."""
         self._stop(signal.SIGQUIT if kill else signal.SIGINT)
         time.sleep(seconds)  # how long it is away is what is tried here
-        assert embedded.start(self._directory / "data") == self.url
+        self.start()
 
     def kill_a_writing_backend(self, seconds: float) -> None:
         """End the server process of a session that is in the middle of a COPY or a COMMIT, if one is met in time."""
