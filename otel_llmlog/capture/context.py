@@ -48,6 +48,11 @@ class Caller:
 NOBODY = Caller()
 
 
+def _text(name: object) -> str | None:
+    # Apps have UUIDs and numbers for these, too.
+    return None if name is None else str(name)
+
+
 @dataclass(frozen=True, slots=True)
 class _Entered:
     caller: Caller
@@ -88,7 +93,14 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
     ) -> None:
         labels = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
         self._caller = Caller(
-            session_id, user, end_user, team, team_alias, organization, labels, dict(metadata) if metadata else None
+            _text(session_id),
+            _text(user),
+            _text(end_user),
+            _text(team),
+            _text(team_alias),
+            _text(organization),
+            labels,
+            dict(metadata) if metadata else None,
         )
 
     def __enter__(self) -> Caller:

@@ -1,4 +1,4 @@
-"""What is noted of a call when it begins, should its process die before its end. Nothing is decoded for it.
+"""What is noted of a call when it begins, should its process die before its end. Next to nothing is decoded for it.
 
 Always true: no content and no raw key, and not clean yet; a name that cannot be found cheaply is left out.
 """
@@ -10,8 +10,9 @@ import re
 from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import NOBODY
+from otel_llmlog.providers import lenient
 
-# The last `"model":` of a body: SDKs put the conversation before or after it, never inside another one.
+_MODEL_FIELD = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 # Bytes of one fact: longer names are cut when they are stored, too.
@@ -29,9 +30,8 @@ def facts(call: Call) -> dict[str, str]:
         "wire": endpoint.wire,
         "url": f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"[:_LONGEST],
     }
-    body = call.request_body
-    if body is not None and (model := _MODEL.match(body, max(body.rfind(b'"model"'), 0))):
-        found["model"] = model[1].decode("utf-8", "replace")
+    if model := _model(call.request_body or b""):
+        found["model"] = model
     for name, value in request.headers.raw:
         lower = name.lower()
         if lower in _KEYS:
@@ -46,3 +46,14 @@ def facts(call: Call) -> dict[str, str]:
         found.setdefault("session_id", caller.session_id or "")
         found["tags"] = "\n".join(caller.tags)
     return found
+
+
+def _model(body: bytes) -> str | None:
+    at = body.find(_MODEL_FIELD)
+    if at < 0:
+        return None
+    if body.find(_MODEL_FIELD, at + 1) < 0:
+        found = _MODEL.match(body, at)
+        return found[1].decode("utf-8", "replace") if found else None
+    # Tools and messages may have fields of that name, with content in them: only a decoder knows which is whose.
+    return redact.name(lenient.read_object(body).get("model"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import uuid
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_contexts_nest_and_the_inner_one_wins_while_tags_and_metadata_add_up():
 def test_one_tag_may_be_given_as_text():
     with context(tags="batch"):
         assert current().tags == ("batch",)
+
+
+def test_ids_of_other_types_are_taken_as_text():
+    session = uuid.UUID(int=7)
+    with context(session_id=session, user=42):
+        assert current() == Caller("00000000-0000-0000-0000-000000000007", "42")
 
 
 def test_changing_the_metadata_afterwards_changes_nothing():

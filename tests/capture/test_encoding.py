@@ -85,6 +85,18 @@ def test_a_bomb_is_opened_up_to_the_limit_and_no_further(without, name, missing)
         assert note == "the body is larger than LLMLOG_MAX_BODY_BYTES: read up to there"
 
 
+def test_a_library_without_a_limit_of_its_own_is_stopped_between_two_slices():
+    packed, opened = PACK["br"](bytes(64 << 20)), []
+    decompressor = brotli.Decompressor()
+
+    def process(piece):
+        opened.append(len(decompressor.process(piece)))
+        return bytes(opened[-1])
+
+    assert len(encoding._in_slices(process)(packed, LIMIT)) == LIMIT
+    assert sum(opened[:-1]) < LIMIT <= sum(opened) < 64 << 20
+
+
 @pytest.mark.parametrize(("name", "missing"), LIBRARIES)
 def test_a_cut_body_is_opened_as_far_as_it_goes(without, name, missing):
     without(missing)

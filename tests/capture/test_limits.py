@@ -206,16 +206,22 @@ def test_a_request_over_the_limit_keeps_its_row(capture_with):
 
 def test_a_call_that_ends_while_the_thread_is_being_started_is_not_lost(capture_with, monkeypatch):
     """Starting a thread may collect garbage, and that may end a call: on the same stack, inside our lock."""
-    capture = capture_with()
+    capture, own = capture_with(), threading.Thread
+    dropped = []
+
+    class Refusing(own):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    class Collecting(own):
+        def start(self):
+            dropped.clear()
+            gc.collect()
+            super().start()
+
     with client(END, kind="text/event-stream") as http:
-        dropped, own = [stream(http)], threading.Thread
-
-        class Collecting(own):
-            def start(self):
-                dropped.clear()
-                gc.collect()
-                super().start()
-
+        monkeypatch.setattr(recorder_module.threading, "Thread", Refusing)
+        dropped.append(stream(http))
         monkeypatch.setattr(recorder_module.threading, "Thread", Collecting)
         worker = own(target=lambda: http.post(CHAT, json=chat_body()), daemon=True)
         worker.start()

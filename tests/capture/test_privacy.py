@@ -42,7 +42,7 @@ TOOL = {"description": CANARY, "parameters": {"type": "object", "properties": {C
 def conversation(asked):
     return [
         {"role": "system", "content": CANARY},
-        {"role": "assistant", "content": f"{CANARY} said"},
+        {"role": "assistant", "content": f"{CANARY} said", "model": CANARY},
         {"role": "user", "content": f"{CANARY} {asked}"},
     ]
 

@@ -101,7 +101,9 @@ async def test_a_call_is_one_payload_with_its_numbers(capture, provider, name, i
     assert payload.call_type == ("a" if is_asyncs_own else "") + call_type
     assert (payload.completionStartTime is not None) == stream
     assert payload.spend is not None
-    assert payload.user_agent.startswith(("OpenAI/", "AsyncOpenAI/", "Anthropic/", "AsyncAnthropic/", "Groq/", "AsyncGroq/"))
+    assert payload.user_agent.startswith(
+        ("OpenAI/", "AsyncOpenAI/", "Anthropic/", "AsyncAnthropic/", "Groq/", "AsyncGroq/")
+    )
     assert payload.session_id is None
 
 

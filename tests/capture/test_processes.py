@@ -1,4 +1,4 @@
-"""A process that forks with capture on: parent and child each record their own calls, and only those."""
+"""Processes that fork and end with capture on: each records its own calls and only those, and its end is not held up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-SCRIPT = """
+SETUP = """
 import gc, json, os, signal, sys, threading
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,7 +23,7 @@ from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
 from tests.capture.outlet import Outlet
 
-signal.alarm(40)  # a deadlock ends the script
+signal.alarm(40)  # ends a script that is stuck
 settings, stats, found = config.load(), Stats(), []
 deliver = lambda ids, start, end, attributes: found.append([attributes["llmlog.id"], attributes["llmlog.status"], *ids])
 reader = Reader(settings, Pricer(), TokenCounter(), stats)
@@ -39,6 +39,8 @@ def call(name, stream=False):
     request = client.build_request("POST", "/v1/chat/completions", json=body, headers={"x-response-id": name})
     return client.send(request, stream=stream)
 
+"""
+FORKING = """
 with LocalProvider() as provider:
     call("before")
     held = call("open at the fork", stream=True)
@@ -57,6 +59,7 @@ with LocalProvider() as provider:
     if pid == 0:
         signal.alarm(20)
         found.clear()
+        stats.count("forked")
         call("child")
         del held
         gc.collect()
@@ -75,14 +78,29 @@ with LocalProvider() as provider:
     recorder.finish(20)
     print(json.dumps({"parent": found, "child": json.loads(child or b"[]")}))
 """
+ENDING = """
+class Last:
+    def __del__(self, ending=sys.is_finalizing, write=os.write):
+        write(1, b"at the end" if ending() else b"too early")
+
+provider = LocalProvider().start()
+gc.collect()
+# Garbage in a cycle: it is there until the next collection, which is the interpreter's last one.
+dropped = [Last(), call("never read", stream=True)]
+dropped.append(dropped)
+del dropped
+"""
+
+
+def run(script):
+    command = [sys.executable, "-W", "ignore", "-c", SETUP + script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_parent_and_child_record_their_own_calls_and_only_those():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run(FORKING)
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert [call[:2] for call in found["child"]] == [["child", "success"]]
@@ -93,3 +111,9 @@ def test_parent_and_child_record_their_own_calls_and_only_those():
     ]
     ids = [tuple(call[2:4]) for calls in found.values() for call in calls]
     assert len(set(ids)) == 4
+
+
+def test_a_stream_that_only_the_end_of_the_interpreter_collects_does_not_hold_it_up():
+    """Nobody told the recorder that the process ends; no thread can be started for it any more."""
+    done = run(ENDING)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "at the end", "")
