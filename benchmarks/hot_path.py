@@ -200,7 +200,9 @@ def main() -> None:
     for process in running.values():
         process.stdin.close()
         process.wait(30)
-    middle = {name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in figures.items()}
+    middle = {
+        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in figures.items()
+    }
     bare = middle["bare"]
     print(f"{'':14} {'waiting: plain':>16} {'a chunk':>16}   {'back to back: plain':>19} {'a chunk':>16}")
     for name, values in middle.items():

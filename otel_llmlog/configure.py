@@ -233,7 +233,13 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
         with lazily.importing():
             from otel_llmlog.store.postgres import PostgresExporter
 
-        return PostgresExporter(url, auto_migrate=store.auto_migrate, connect_timeout=store.connect_timeout)
+        return PostgresExporter(
+            url,
+            auto_migrate=store.auto_migrate,
+            connect_timeout=store.connect_timeout,
+            retention=settings.retention,
+            stats=stats,
+        )
 
     if store.database_url is not None:
         url = store.database_url.get_secret_value()

@@ -1,4 +1,7 @@
-"""What a database error means, and what to do about it.
+"""What a database error means, and what to do about it: try again, or set the row aside.
+
+Three tables decide: `TRY_AGAIN` and `OF_THE_ROW` by SQLSTATE, `_BY_PHRASE` for failures to connect, which have none.
+What no table knows is tried again: a loss cannot be undone, a wait can.
 
 Always true: the advice is fixed text. The database's own message is never passed on: it may quote a row's values or
 the connection string.
@@ -23,8 +26,9 @@ class Failure(NamedTuple):
     """The rows are at fault, not the database: trying the same again is of no use."""
 
 
-# By SQLSTATE, the longest match wins. Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_BY_STATE = {
+# The database or its set-up is at fault, or nobody is. By SQLSTATE or its class (the first two characters), the
+# longest match wins: https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRY_AGAIN = {
     "08": "the connection broke; it is made anew",
     "25": "the database takes no writes now: is it a standby?",
     "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
@@ -42,20 +46,27 @@ _BY_STATE = {
     "58": "the database's disk or system failed; see its log",
     "XX": "the database failed inside; see its log",
 }
-# Data that a column cannot take, a constraint that it breaks, a limit that it exceeds, a trigger that refuses it.
-_ROW_CLASSES = ("21", "22", "23", "44", "54", "P0")
+# The row is at fault and always will be. By class.
+OF_THE_ROW = {
+    "21": "one statement meets one line twice",
+    "22": "a column cannot take the value",
+    "23": "a constraint is broken",
+    "44": "a view's condition is broken",
+    "54": "the value exceeds a limit, such as the length of an index entry",
+    "P0": "a trigger refuses it",
+}
 
 # libpq has no codes for failures to connect. Only these phrases are looked for; another language gets the last line.
 _BY_PHRASE = (
-    (r"password authentication failed|no password supplied|no pg_hba\.conf entry", _BY_STATE["28"]),
-    (r"database \".*\" does not exist", _BY_STATE["3D"]),
-    (r"role \".*\" does not exist", _BY_STATE["28"]),
-    (r"too many clients|remaining connection slots|too many connections", _BY_STATE["53300"]),
+    (r"password authentication failed|no password supplied|no pg_hba\.conf entry", TRY_AGAIN["28"]),
+    (r"database \".*\" does not exist", TRY_AGAIN["3D"]),
+    (r"role \".*\" does not exist", TRY_AGAIN["28"]),
+    (r"too many clients|remaining connection slots|too many connections", TRY_AGAIN["53300"]),
     (r"starting up|shutting down|recovery mode", "the database is starting or stopping"),
     (r"translate host name|resolve", "the database's host name is unknown; check LLMLOG_DATABASE_URL"),
     (r"timeout|timed out", "the database did not answer in time; is the address reachable?"),
     (r"SSL|certificate", "no secure connection to the database; check sslmode in LLMLOG_DATABASE_URL"),
-    (r"closed the connection|connection (is )?(closed|lost|reset)", _BY_STATE["08"]),
+    (r"closed the connection|connection (is )?(closed|lost|reset)", TRY_AGAIN["08"]),
     (r"refused|No such file", "nothing listens at the database's address; is the server running?"),
 )
 _UNREACHABLE = "the database cannot be reached; check LLMLOG_DATABASE_URL and that the server runs"
@@ -69,9 +80,9 @@ def failure(error: BaseException | None) -> Failure:
 
 def by_state(state: str) -> Failure:
     """What this SQLSTATE means."""
-    if state.startswith(_ROW_CLASSES):
+    if state[:2] in OF_THE_ROW:
         return Failure(f"the database refuses it: {condition(state)}", of_the_row=True)
-    advice = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or "the database failed"
+    advice = TRY_AGAIN.get(state) or TRY_AGAIN.get(state[:2]) or "the database failed"
     return Failure(f"{advice} ({condition(state)})", of_the_row=False)
 
 

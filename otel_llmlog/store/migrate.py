@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.store import connect, sql
 from otel_llmlog.store.failures import failure
+from otel_llmlog.store.postgres import DAYS_AHEAD
 
 SCHEMA = "llmlog"
 VERSION_TABLE = "alembic_version"
@@ -35,6 +36,9 @@ def upgrade(target: str | Engine) -> None:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         if (_current(connection) or "") < sql.newest():
             _run(connection)
+        for day in range(DAYS_AHEAD + 1):
+            made = "SELECT llmlog.ensure_partition(CAST(now() AT TIME ZONE 'UTC' AS date) + :day)"
+            connection.execute(text(made), {"day": day})
 
 
 def status(target: str | Engine) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ content or credentials.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,16 +16,22 @@ from operator import attrgetter
 
 import psycopg
 
+from otel_llmlog import lazily
+from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.stats import Stats
 from otel_llmlog.store import connect, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
+from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
 
 # Rows per transaction: the pipeline's default batch, so that one delivery is one COMMIT.
 CHUNK_ROWS = 512
 # Days around today for which partitions are made. Rows of other days go to the default partition.
 DAYS_BACK, DAYS_AHEAD = 7, 2
+# Seconds between two looks whether old rows should be removed: a small query, and an idle fleet has many writers.
+LOOK_SECONDS = 900.0
 _DAY_NS = 86_400 * 10**9
 
 # Sessions inherited through fork. Kept, never used: closing one would end the session of the parent.
@@ -34,14 +41,32 @@ _inherited: list[Session] = []
 class PostgresExporter:
     """An `Exporter` that stores records in Postgres. Connects with the first batch."""
 
-    def __init__(self, url: str, *, auto_migrate: bool = True, connect_timeout: int = 10) -> None:
-        """Raises ConfigError when the URL is none."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        auto_migrate: bool = True,
+        connect_timeout: int = 10,
+        retention: RetentionSettings | None = None,
+        stats: Stats | None = None,
+        keep_rejected: bool = True,
+    ) -> None:
+        """`retention`: remove old rows when it is time; `stats` hears of failures to. Raises ConfigError.
+
+        `keep_rejected`: put rejected records into dead_letters.
+        """
         self._url = url
+        self._connect_timeout = connect_timeout
+        self._retention = retention if retention and wanted(retention) else None
+        self._look_at = 0.0
+        self._stats = stats
+        self._keep_rejected = keep_rejected
         self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
         self._auto_migrate = auto_migrate
         self._session: Session | None = None
         self._process = os.getpid()
         self._days: set[int] = set()
+        self._today = 0
 
     def open(self) -> None:
         """Connect and see to the tables, before there is anything to store. Raises StoreUnavailable."""
@@ -52,8 +77,9 @@ class PostgresExporter:
         rejected: list[tuple[Record, str]] = []
         try:
             session = self._connected()
+            self._remove_old_rows(session)
             ordered = _in_key_order(records, rejected)
-            self._make_partitions(session, ordered)
+            self._see_to_days(session, ordered)
             written = self._store(session, ordered, rejected)
         except psycopg.Error as error:
             self._drop()
@@ -62,7 +88,10 @@ class PostgresExporter:
             # Interrupted anywhere: what state the connection is in cannot be known.
             self._drop()
             raise
-        return Delivery(written, len(records) - written - len(rejected), rejected)
+        duplicates = len(records) - written - len(rejected)
+        if rejected and self._keep_rejected:
+            rejected = self._kept_aside(rejected)
+        return Delivery(written, duplicates, rejected)
 
     def close(self) -> None:
         """Close the connection. The next `export` would open another."""
@@ -75,8 +104,7 @@ class PostgresExporter:
             chunk = _Chunk(records[start : start + CHUNK_ROWS], rejected)
             chunk.format_next()
             if before is not None:
-                session.commit()
-                written += len(before.formatted)
+                written += _committed(session, before, rejected)
             try:
                 session.send(chunk.pieces())
                 before = chunk
@@ -85,9 +113,37 @@ class PostgresExporter:
                 written += _merged(session, chunk.finished(), rejected)
                 before = None
         if before is not None:
-            session.commit()
-            written += len(before.formatted)
+            written += _committed(session, before, rejected)
         return written
+
+    def _kept_aside(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, str]]:
+        # What is stored is stored and counted: a failure from here on must not send the whole batch again.
+        for _ in range(2):
+            try:
+                self._connected().keep_aside(rejected)
+            except (psycopg.Error, StoreUnavailable):
+                self._drop()
+            else:
+                return rejected
+        return [(record, f"{reason}; dead_letters could not be written") for record, reason in rejected]
+
+    def _remove_old_rows(self, session: Session) -> None:
+        """When it is time to, in a thread of its own: writing goes on."""
+        if self._retention is None or time.monotonic() < self._look_at:
+            return
+        interval = self._retention.maximum_spend_logs_retention_interval.total_seconds()
+        self._look_at = time.monotonic() + min(interval, LOOK_SECONDS)
+        if session.retention_due(self._retention):
+            threading.Thread(
+                target=self._maintain, args=(self._retention,), name="llmlog-retention", daemon=True
+            ).start()
+
+    def _maintain(self, settings: RetentionSettings) -> None:
+        try:
+            maintain(self._url, settings, connect_timeout=self._connect_timeout)
+        except Exception as error:  # it is tried again at the next look; the rows it should remove harm nobody
+            if self._stats is not None:
+                self._stats.warn("retention", str(error) if isinstance(error, StoreUnavailable) else repr(type(error)))
 
     def _connected(self) -> Session:
         if self._session is not None and self._process != os.getpid():
@@ -96,6 +152,7 @@ class PostgresExporter:
         if self._session is None:
             self._process = os.getpid()
             self._days.clear()
+            self._today = 0
             self._session = Session(self._conninfo)
             self._check_tables(self._session)
         return self._session
@@ -108,16 +165,25 @@ class PostgresExporter:
             state = "are not there" if found is None else "are of an older version"
             raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
         # Imported when there is something to do, which is once in the life of a version.
-        from otel_llmlog.store import migrate
+        with lazily.importing():
+            import alembic.runtime.environment
+            import alembic.script  # noqa: F401 - what migrate imports later, while it holds a lock of the database
+
+            from otel_llmlog.store import migrate
 
         migrate.upgrade(self._url)
 
-    def _make_partitions(self, session: Session, records: Sequence[Record]) -> None:
+    def _see_to_days(self, session: Session, records: Sequence[Record]) -> None:
         today = time.time_ns() // _DAY_NS
-        for day in {record.start_ns // _DAY_NS for record in records} - self._days:
+        # Those to come are made before anybody needs them, at the first batch of a day at the latest.
+        days = {record.start_ns // _DAY_NS for record in records}.union(range(today, today + DAYS_AHEAD + 1))
+        for day in sorted(days - self._days):
             if -DAYS_BACK <= day - today <= DAYS_AHEAD:
                 session.make_partition(datetime.fromtimestamp(day * 86_400, UTC).date())
                 self._days.add(day)
+        if today != self._today:
+            session.fold_rollups()
+            self._today = today
 
     def _drop(self) -> None:
         session, self._session = self._session, None
@@ -163,6 +229,16 @@ class _Chunk:
                     self.formatted.append((record, stored))
                     piece.append(stored)
             yield piece
+
+
+def _committed(session: Session, chunk: _Chunk, rejected: list[tuple[Record, str]]) -> int:
+    """Wait for what was sent; returns how many rows it stored. What the sums refuse is found among the rows."""
+    try:
+        session.commit()
+    except psycopg.Error as error:
+        session.rollback_or_raise(error)
+        return _merged(session, chunk.formatted, rejected)
+    return len(chunk.formatted)
 
 
 def _merged(session: Session, found: list[tuple[Record, Stored]], rejected: list[tuple[Record, str]]) -> int:

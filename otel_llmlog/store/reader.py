@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -23,6 +23,10 @@ from otel_llmlog.store.failures import failure
 
 Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
+
+# Groupings for which spend_hourly has all that it takes.
+_ROLLED_UP = frozenset({"model", "provider", "team", "user", "key", "day"})
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 # (start_time, trace_id, span_id) of a row: where a page ends and the next begins.
 Key = tuple[datetime, str, str]
@@ -133,9 +137,22 @@ class Reader:
         return [dict(row) for row in found]
 
     def spend(self, by: Grouping, where: Filter = Filter(), *, limit: int | None = None) -> list[SpendLine]:
-        """Sums per group, the dearest first; days newest first. A call counts under each of its tags."""
+        """Sums per group, the dearest first; days newest first. A call counts under each of its tags.
+
+        Whole hours come from the rollup where it knows what is asked; the answer is the same, and is there still when
+        the rows are gone. Then only the rest of a first or last hour that was cut into is missing.
+        """
         if by not in GROUPINGS:
             raise ValueError(f"by must be one of {', '.join(GROUPINGS)}, found {by!r}")
+        cut = _cut(where.since, where.until)
+        known = by in _ROLLED_UP and not any((where.tag, where.session_id, where.end_user, where.min_cost is not None))
+        if not known or cut is None:
+            return self.spend_of_rows(by, where, limit=limit)
+        parameters = {**asdict(where), "by": by, "limit": limit, **cut}
+        return [SpendLine(**row) for row in self._read("spend_of_hours", parameters)]
+
+    def spend_of_rows(self, by: Grouping, where: Filter = Filter(), *, limit: int | None = None) -> list[SpendLine]:
+        """The same, summed up from the rows."""
         return [SpendLine(**row) for row in self._read("spend", {**asdict(where), "by": by, "limit": limit})]
 
     def status(self) -> Status:
@@ -200,6 +217,32 @@ class Follower:
             self._since = max(self._since, max(self._seen.values()) - _LONGEST_WRITE)
             self._seen = {key: written for key, written in self._seen.items() if written > self._since}
         return new
+
+
+def _cut(since: datetime | None, until: datetime | None) -> dict[str, datetime | str] | None:
+    """A time cut into whole days, whole hours beside them and the rest; None when no hour lies wholly in it."""
+    first_hour, last_hour = since and _start(since + _HOUR - datetime.resolution), until and _start(until)
+    if first_hour and last_hour and first_hour >= last_hour:
+        return None
+    first_day = first_hour and _start(first_hour + _DAY - datetime.resolution, hour=0)
+    last_day = last_hour and _start(last_hour, hour=0)
+    if first_day and last_day and first_day > last_day:
+        # Within one day: no whole day, and all hours come before it.
+        first_day = last_day = last_hour
+    return {
+        "since": since or "-infinity",
+        "first_hour": first_hour or "-infinity",
+        "first_day": first_day or "-infinity",
+        "last_day": last_day or "infinity",
+        "last_hour": last_hour or "infinity",
+        "until": until or "infinity",
+    }
+
+
+def _start(time: datetime, hour: int | None = None) -> datetime:
+    """The start of its hour; with `hour`, of that hour of its day."""
+    time = time.astimezone(UTC)
+    return time.replace(hour=time.hour if hour is None else hour, minute=0, second=0, microsecond=0)
 
 
 def _key(row: dict[str, Any]) -> Key:

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors, generators, pq
+from psycopg.pq import Escaping
 
-from otel_llmlog.store import connect, copy, rows
+from otel_llmlog.config import RetentionSettings
+from otel_llmlog.pipeline.record import Record
+from otel_llmlog.store import connect, copy, dead_letters, retention, rollups, rows
 from otel_llmlog.store.failures import failure
 
 # What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
@@ -38,7 +41,7 @@ class _Table(NamedTuple):
     merge: str
 
 
-def _table(name: str, columns: Sequence[str]) -> _Table:
+def _table(name: str, columns: Sequence[str], returned: str) -> _Table:
     table, staging, listed = f"llmlog.{name}", f"pg_temp.llmlog_{name}", ", ".join(columns)
     like = f"SELECT {listed} FROM {table}"  # noqa: S608 - constants
     return _Table(
@@ -46,12 +49,13 @@ def _table(name: str, columns: Sequence[str]) -> _Table:
         # Each time, because behind a pooler each transaction may meet another session.
         f"CREATE TEMP TABLE IF NOT EXISTS llmlog_{name} ON COMMIT DELETE ROWS AS {like} WITH NO DATA",
         f"COPY {staging} ({listed}) FROM STDIN",
-        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING",  # noqa: S608 - constants
+        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING "  # noqa: S608 - constants
+        f"RETURNING {returned}",
     )
 
 
-_LOGS = _table("spend_logs", rows.SpendLogRow._fields)
-_CONTENTS = _table("spend_log_contents", rows.SpendLogContent._fields)
+_LOGS = _table("spend_logs", rows.SpendLogRow._fields, rollups.RETURNED)
+_CONTENTS = _table("spend_log_contents", rows.SpendLogContent._fields, "NULL")
 
 
 class Session:
@@ -74,18 +78,25 @@ class Session:
             self._connection.execute(_LIMITS)
             self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
 
+    def fold_rollups(self) -> None:
+        """Sum hours up into days, as far as that has not been done. Left to the next who tries when others are busy."""
+        with contextlib.suppress(errors.LockNotAvailable), self._connection.transaction():
+            self._connection.execute(f"{_LIMITS}; SET LOCAL lock_timeout = '1s'")
+            self._connection.execute("SELECT llmlog.fold_rollups()")
+
     def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
         """Store rows that are new, which nearly all are. Raises UniqueViolation when one is there already."""
         with self._connection.cursor() as cursor:
             cursor.execute(f"BEGIN; {_LIMITS}")
-            self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces)
+            added = self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces)
+        # Sent without waiting: the server adds up and makes it safe on disk while the caller formats. Last, because
+        # lines of the rollups are locked from here to the end of COMMIT, and others want the same ones.
         pgconn = self._connection.pgconn
-        # Sent without waiting: the server makes it safe on disk while the caller formats.
-        pgconn.send_query(b"COMMIT")
+        pgconn.send_query(b"; ".join([self._addition(added), b"COMMIT"]))
         pgconn.flush()
 
     def commit(self) -> None:
-        """Wait until what was sent is safe."""
+        """Wait until what was sent is safe. Raises what the rollups refuse, too: then nothing of it is stored."""
         for result in self._connection.wait(generators.execute(self._connection.pgconn)):
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(result)
@@ -95,21 +106,39 @@ class Session:
         with self._connection.cursor() as cursor:
             cursor.execute(f"BEGIN; {_LIMITS}; {_LOGS.stage}; {_CONTENTS.stage}")
             self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored])
-            new = cursor.execute(_LOGS.merge).rowcount
+            new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
-            cursor.execute("COMMIT")
-        return new
+            cursor.execute(b"; ".join([self._addition(new), b"COMMIT"]))
+        return len(new)
 
-    def _copy(self, cursor: psycopg.Cursor[Any], logs: str, contents: str, pieces: Iterable[Sequence[Stored]]) -> None:
+    def _addition(self, added: Sequence[Sequence[str | None]]) -> bytes:
+        return rollups.statement(added, Escaping(self._connection.pgconn).escape_literal)
+
+    def _copy(
+        self, cursor: psycopg.Cursor[Any], logs: str, contents: str, pieces: Iterable[Sequence[Stored]]
+    ) -> list[rows.SpendLogRow]:
+        """Hand over the lines; returns the rows."""
+        copied: list[rows.SpendLogRow] = []
         kept: list[rows.SpendLogContent] = []
         with cursor.copy(logs) as writer:
             for piece in pieces:
-                writer.write(copy.lines([row for row, _ in piece]))
+                found = [row for row, _ in piece]
+                writer.write(copy.lines(found))
+                copied += found
                 kept += [content for _, content in piece if content is not None]
         if kept:
             with cursor.copy(contents) as writer:
                 for start in range(0, len(kept), PIECE_ROWS):
                     writer.write(copy.lines(kept[start : start + PIECE_ROWS]))
+        return copied
+
+    def keep_aside(self, rejected: Sequence[tuple[Record, str]]) -> None:
+        """Put records that the tables refuse into dead_letters, in a transaction of their own."""
+        dead_letters.keep(self._connection, rejected)
+
+    def retention_due(self, settings: RetentionSettings) -> bool:
+        """Whether old rows should be looked for."""
+        return retention.due(self._connection, settings)
 
     def rollback_or_raise(self, error: psycopg.Error) -> None:
         """Give up the transaction if rows were at fault; any other error is raised again."""

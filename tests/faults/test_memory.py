@@ -49,4 +49,4 @@ def test_memory_is_flat_with_the_database_away_half_of_the_time(
     drained = subprocess.run([str(BIN / "llmlog"), "spool", "drain"], env=environment, timeout=300, check=False)
     assert drained.returncode == 0
     with psycopg.connect(postgres.url) as connection:
-        assert connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone() == (calls // 160 * 160,)
+        assert connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone() == (calls // 320 * 320,)

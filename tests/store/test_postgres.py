@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,6 @@ exporter = PostgresExporter(sys.argv[1])
 sys.stdin.readline()
 print(exporter.export(records(1500, start_ns=int(sys.argv[2]))).written)
 """
-
-
-@pytest.fixture
-def exporter(database_url: str) -> Iterator[PostgresExporter]:
-    made = PostgresExporter(database_url, auto_migrate=False)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def query(database_url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield lambda *statement: connection.execute(*statement).fetchall()
 
 
 def count(query: Callable[..., list[tuple[Any, ...]]], table: str = "spend_logs") -> int:
@@ -98,6 +85,13 @@ BAD: dict[str, tuple[Callable[[], Record], int]] = {
     "negative cost": (lambda: record(attributes={"llmlog.spend": "-0.1"}), 0),
     "cost beyond numeric": (lambda: record(attributes={"llmlog.spend": "1E+200000"}), 0),
     "10**30 tokens": (lambda: record(attributes={"llmlog.prompt_tokens": 10**30}), 0),
+    "10**17 tokens": (lambda: record(attributes={"llmlog.prompt_tokens": 10**17}), 0),
+    "10**17 tokens in a session": (lambda: record(session_id="s", attributes={"llmlog.total_tokens": 10**17}), 0),
+    "names of thousands of characters": (
+        lambda: record(model=os.urandom(3000).hex(), user_api_key_user_id="ü" * 900),
+        1,
+    ),
+    "quotes, commas and braces in names": (lambda: record(model="a\"b,{}\\'NULL", session_id='"\\,{'), 1),
     "negative tokens": (lambda: record(attributes={"llmlog.prompt_tokens": -1}), 0),
     "no JSON": (lambda: record(attributes={"llmlog.messages": "{"}), 0),
     "a JSON number beyond numeric": (lambda: record(attributes={"llmlog.messages": "[1e200000]"}), 0),
@@ -122,6 +116,8 @@ def test_a_bad_record_harms_no_other(exporter: PostgresExporter, query: Any, nam
     assert outcome(delivery) == (511 + lands, 0, 1 - lands)
     assert count(query) == 511 + lands
     assert all(found is bad and "\n" not in reason and len(reason) < 200 for found, reason in delivery.rejected)
+    assert query("SELECT reason FROM llmlog.dead_letters") == [(reason,) for _, reason in delivery.rejected]
+    assert query("SELECT sum(calls)::int FROM llmlog.spend_hourly") == [(511 + lands,)]
 
 
 def test_several_refused_rows_are_found_among_many(exporter: PostgresExporter, query: Any) -> None:
@@ -151,15 +147,16 @@ def test_rows_go_to_the_partition_of_their_day_and_odd_days_to_the_default(
 
 
 def test_a_day_whose_rows_are_in_the_default_partition_stays_there(exporter: PostgresExporter, query: Any) -> None:
-    now = datetime.now(UTC)
+    then = time.time_ns() - 3 * DAY_NS
+    at = datetime.fromtimestamp(then / 1e9, UTC)
     query(
         "INSERT INTO llmlog.spend_logs (trace_id, span_id, request_id, call_id, call_type, status, start_time, end_time,"
         " request_duration_ms) VALUES ('t', 's', 'r', 'c', 'x', 'success', %s, %s, 0) RETURNING 1",
-        (now, now),
+        (at, at),
     )
-    assert outcome(exporter.export(records(3))) == (3, 0, 0)
+    assert outcome(exporter.export(records(3, start_ns=then))) == (3, 0, 0)
     assert query("SELECT count(*) FROM llmlog.spend_logs_default") == [(4,)]
-    assert query("SELECT llmlog.ensure_partition(current_date)") == [(False,)]
+    assert query("SELECT llmlog.ensure_partition(%s)", (at.date(),)) == [(False,)]
 
 
 def test_writers_that_meet_a_new_day_together_make_its_partition_once(database_url: str, query: Any) -> None:
@@ -170,7 +167,7 @@ def test_writers_that_meet_a_new_day_together_make_its_partition_once(database_u
         try:
             exporter = PostgresExporter(database_url)
             start.wait(10)
-            exporter.export(records(50))
+            exporter.export(records(50, start_ns=time.time_ns() - 4 * DAY_NS))
             exporter.close()
         except BaseException as error:
             failed.append(error)

@@ -11,7 +11,7 @@ import otel_llmlog
 
 otel_llmlog.instrument()
 
-CALLS, THREADS = int(sys.argv[1]), 8
+CALLS, THREADS = int(sys.argv[1]), 16
 REPLY = {
     "id": "chatcmpl-1",
     "model": "gpt-4o-mini",

@@ -1,0 +1,123 @@
+"""What a big table costs: writing into it against writing into an empty one, and asking it what was spent.
+
+    python benchmarks/big_table.py [--rows 1000000] [--records 10240] [--rounds 5]
+
+The server fills one of two databases with rows of the last 30 days (8 models, 200 users of 20 teams, sessions of 10
+calls) and sums them up; then both get the same batches of 512, their rounds interleaved. The ratio of the medians
+counts: 1.00 means that a writer does not notice the size. Below are the answers of `Reader.spend`, connecting included:
+from the rollups, and the same from the rows. Ten million rows take some 12 GB of disk and a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import write_path
+
+from otel_llmlog.store import embedded, migrate
+from otel_llmlog.store.postgres import PostgresExporter
+from otel_llmlog.store.reader import Filter, Reader
+
+DAYS = 30
+FILL = """
+INSERT INTO llmlog.spend_logs (trace_id, span_id, request_id, call_id, session_id, call_type, status, start_time, end_time,
+    request_duration_ms, model, response_model, provider, spend, prompt_tokens, completion_tokens, total_tokens, api_key,
+    api_key_alias, user_id, team_id, team_alias, organization_id, request_tags, metadata)
+SELECT md5(i::text), left(md5('s' || i), 16), 'chatcmpl-' || i, md5('c' || i), 'session-' || i / 10, 'completion',
+    CASE WHEN i %% 50 = 0 THEN 'failure' ELSE 'success' END, t, t + interval '2 s', 2000, 'model-' || m,
+    'model-' || m || '-2026-01-01', 'provider-' || m %% 3, CASE WHEN i %% 50 > 0 THEN (i %% 9973) * 0.0000025 END, i %% 9000,
+    i %% 700, i %% 9000 + i %% 700, repeat(md5('k' || u %% 20), 2), 'key-' || u %% 20, 'user-' || u, 'team-' || u %% 20,
+    'Team ' || u %% 20, 'organisation-1', ARRAY['production', 'job-' || i %% 50], '{"usage_object": {"input_tokens": 1}}'
+FROM generate_series(%(first)s, %(last)s) i,
+    LATERAL (SELECT date_trunc('day', now(), 'UTC') - %(day)s * interval '1 day' + (i %% 86400) * interval '1 s'
+             + i * interval '1 us' AS t, hashint4(i) & 7 AS m, (hashint4(i) >> 8 & 65535) %% 200 AS u) x
+"""
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--records", type=int, default=20 * write_path.BATCH)
+    arguments.add_argument("--rounds", type=int, default=5)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        server = embedded.start(Path(directory) / "postgres")
+        urls = {name: server.replace("/postgres?", f"/{name}?") for name in ("empty", "big")}
+        with psycopg.connect(server, autocommit=True) as connection:
+            for name in urls:
+                connection.execute(f"CREATE DATABASE {name}")
+        for url in urls.values():
+            migrate.upgrade(url)
+        _fill(urls["big"], options.rows)
+        _write(urls, options.records, options.rounds)
+        _ask(urls["big"])
+
+
+def _fill(url: str, rows: int) -> None:
+    started = time.perf_counter()
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Nothing of this is measured.
+        connection.execute("SET synchronous_commit = off; SET maintenance_work_mem = '512MB'; SET work_mem = '256MB'")
+        for day in range(DAYS):
+            connection.execute("SELECT llmlog.ensure_partition(current_date - %s)", (day,))
+            step = {"day": day, "first": rows * day // DAYS, "last": rows * (day + 1) // DAYS - 1}
+            connection.execute(FILL, step)
+        connection.execute("INSERT INTO llmlog.spend_hourly SELECT * FROM llmlog.spend_hourly_of_rows('-infinity')")
+        connection.execute("INSERT INTO llmlog.session_totals SELECT * FROM llmlog.session_totals_of_rows('-infinity')")
+        connection.execute("UPDATE llmlog.maintenance SET folded_until = '-infinity'")
+        connection.execute("SELECT llmlog.fold_rollups()")
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+        (lines,) = connection.execute("SELECT count(*) FROM llmlog.spend_hourly").fetchone()
+        print(f"{rows:,} rows, {lines:,} lines of spend_hourly, made in {time.perf_counter() - started:.0f} s")
+
+
+def _write(urls: dict[str, str], count: int, rounds: int) -> None:
+    generator = random.Random(7)
+    exporters = {name: PostgresExporter(url) for name, url in urls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in urls}
+    for number in range(rounds + 1):
+        for name, exporter in exporters.items():
+            took = 0.0
+            for start in range(0, count, write_path.BATCH):
+                batch = [write_path._record(generator, start + i, contents=False) for i in range(write_path.BATCH)]
+                started = time.perf_counter()
+                assert exporter.export(batch).written == len(batch)
+                took += time.perf_counter() - started
+            if number:  # the first round warms caches
+                seconds[name].append(took)
+    middle = {name: statistics.median(found) for name, found in seconds.items()}
+    for name, found in seconds.items():
+        rate, ratio = count / middle[name], middle["empty"] / middle[name]
+        print(f"write into {name:6} {rate:9,.0f} rows/s   ratio {ratio:.2f}   {min(found):.3f}-{max(found):.3f} s")
+    for exporter in exporters.values():
+        exporter.close()
+
+
+def _ask(url: str) -> None:
+    reader = Reader(url)
+    now = datetime.now(UTC)
+    periods = {"7 days": now - timedelta(days=7), "30 days": now - timedelta(days=30), "all": None}
+    for period, since in periods.items():
+        for by in ("model", "team", "user", "day"):
+            times = {}
+            for kind, ask in (("rollup", reader.spend), ("rows", reader.spend_of_rows)):
+                took = []
+                for _ in range(5 if kind == "rollup" else 1):
+                    started = time.perf_counter()
+                    ask(by, Filter(since=since))
+                    took.append(time.perf_counter() - started)
+                times[kind] = statistics.median(took)
+            rollup, rows = times["rollup"] * 1000, times["rows"] * 1000
+            print(f"spend by {by:6} {period:8} {rollup:8.1f} ms from the rollups, {rows:9.1f} ms from the rows")
+
+
+if __name__ == "__main__":
+    main()

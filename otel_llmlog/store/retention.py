@@ -1,0 +1,173 @@
+"""Retention: rows older than their period leave, by whole partitions; the sums stay.
+
+Always true: of all processes that share a database one works at a time, and a run counts for all of them; a query
+never waits behind this for longer than three times `LOCK_MILLISECONDS` at once; when a run breaks off, what has gone is
+gone whole and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import class_row
+
+from otel_llmlog.config import RetentionSettings
+from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.store import connect, sql
+from otel_llmlog.store.failures import failure
+
+# Dropping needs the table, the partition and the default partition for itself for a moment. Whoever comes while it
+# waits for one of them must wait too, so it waits briefly and tries again; a writer's transaction takes some 20 ms.
+LOCK_MILLISECONDS = 50
+# Seconds after which a run gives up on a table that is never free: a long query reads it. The next run goes on.
+PATIENCE_SECONDS = 120.0
+# Rows a DELETE takes from a default partition: a transaction of some 10 ms.
+_DELETED_AT_ONCE = 2_000
+# Name of a table's partition for rows of days that have none of their own.
+_DEFAULT = "_default"
+
+
+class Partition(NamedTuple):
+    """A day of a table."""
+
+    table: str
+    name: str
+    day: date
+    rows: int
+    """As the last ANALYZE saw them."""
+    bytes: int
+
+
+class Plan(NamedTuple):
+    """What is older than its period."""
+
+    partitions: list[Partition]
+    strays: dict[str, int]
+    """Rows in the default partition of each table."""
+    logs_before: datetime | None
+    """Request logs that began before go. None: none go."""
+    contents_before: datetime | None
+
+
+def wanted(settings: RetentionSettings) -> bool:
+    """Whether anything goes at all."""
+    return bool(settings.maximum_spend_logs_retention_period or settings.maximum_spend_log_contents_retention_period)
+
+
+def due(connection: psycopg.Connection[Any], settings: RetentionSettings) -> bool:
+    """Whether no process has run it for an interval. Raises psycopg's errors."""
+    query = "SELECT coalesce(last_run < now() - %s, true) FROM llmlog.maintenance WHERE task = 'retention'"
+    found = connection.execute(query, (settings.maximum_spend_logs_retention_interval,)).fetchone()
+    return found is not None and bool(found[0])
+
+
+def plan(url: str, settings: RetentionSettings, *, connect_timeout: int = 10) -> Plan:
+    """What `prune` would remove now. Raises StoreUnavailable."""
+    with _connected(url, connect_timeout) as connection:
+        return _plan(connection, settings)
+
+
+def prune(url: str, settings: RetentionSettings, *, connect_timeout: int = 10) -> Plan | None:
+    """Remove what is older than its period; answers what that was, None when another process is at it now.
+
+    Raises StoreUnavailable when it could not be finished.
+    """
+    return _alone(url, connect_timeout, lambda _: True, settings)
+
+
+def maintain(url: str, settings: RetentionSettings, *, connect_timeout: int = 10) -> Plan | None:
+    """The same, if it is due: None, and nothing done, when it has run within the interval."""
+    return _alone(url, connect_timeout, lambda connection: due(connection, settings), settings)
+
+
+def _alone(
+    url: str, connect_timeout: int, is_due: Callable[[psycopg.Connection[Any]], bool], settings: RetentionSettings
+) -> Plan | None:
+    # The lock and the note that it has run are one transaction on a connection of its own: who gets the lock next sees
+    # the note, and a lock that belongs to a transaction works behind a pooler, too.
+    with _connected(url, connect_timeout) as guard, guard.transaction():
+        guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        locked = guard.execute("SELECT pg_try_advisory_xact_lock(hashtextextended('llmlog.retention', 0))").fetchone()
+        if locked != (True,) or not is_due(guard):
+            return None
+        with _connected(url, connect_timeout) as connection:
+            done = _prune(connection, settings)
+        guard.execute("UPDATE llmlog.maintenance SET last_run = clock_timestamp() WHERE task = 'retention'")
+        return done
+
+
+def _plan(connection: psycopg.Connection[Any], settings: RetentionSettings) -> Plan:
+    logs = settings.maximum_spend_logs_retention_period
+    contents = min(filter(None, (logs, settings.maximum_spend_log_contents_retention_period)), default=None)
+    # The database's clock, one for all processes.
+    query = "SELECT date_trunc('day', now() - %s::interval, 'UTC'), date_trunc('day', now() - %s::interval, 'UTC')"
+    found = connection.execute(query, (logs, contents)).fetchone()
+    assert found is not None
+    before = {"spend_logs": found[0], "spend_log_contents": found[1]}
+    with connection.cursor(row_factory=class_row(Partition)) as cursor:
+        partitions = [
+            partition
+            for partition in cursor.execute(sql.queries()["partitions"].encode())
+            if (limit := before[partition.table]) and partition.day < limit.astimezone(UTC).date()
+        ]
+    strays = {}
+    for table, limit in before.items():
+        query = f"SELECT count(*) FROM llmlog.{table}{_DEFAULT} WHERE start_time < %s"  # noqa: S608 - constants
+        (strays[table],) = connection.execute(query, (limit,)).fetchone() or (0,)
+    return Plan(partitions, strays, found[0], found[1])
+
+
+def _prune(connection: psycopg.Connection[Any], settings: RetentionSettings) -> Plan:
+    todo = _plan(connection, settings)
+    if todo.logs_before is not None:
+        # Before the first row goes: from now on the sums of those days cannot be compared with rows.
+        query = "UPDATE llmlog.maintenance SET kept_since = greatest(kept_since, %s) WHERE task = 'retention'"
+        connection.execute(query, (todo.logs_before,))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for partition in todo.partitions:
+        _drop(connection, partition.name, deadline)
+    for table, before in (("spend_logs", todo.logs_before), ("spend_log_contents", todo.contents_before)):
+        if before is not None and todo.strays[table]:
+            _delete(connection, table + _DEFAULT, before)
+    return todo
+
+
+def _drop(connection: psycopg.Connection[Any], name: str, deadline: float) -> None:
+    # Not DETACH CONCURRENTLY: Postgres refuses it beside a default partition.
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+                connection.execute(f"DROP TABLE IF EXISTS llmlog.{name}")
+                return
+        except errors.LockNotAvailable:
+            if time.monotonic() > deadline:
+                raise
+        # Longer than it waited, so that others have the table for most of the time.
+        time.sleep(LOCK_MILLISECONDS / 1000 * random.uniform(1, 4))  # noqa: S311 - spreads tries, keeps no secret
+
+
+def _delete(connection: psycopg.Connection[Any], table: str, before: datetime) -> None:
+    table = f"llmlog.{table}"
+    old = f"SELECT ctid FROM {table} WHERE start_time < %s LIMIT {_DELETED_AT_ONCE}"  # noqa: S608 - constants
+    while connection.execute(f"DELETE FROM {table} WHERE ctid = ANY (ARRAY({old}))", (before,)).rowcount:  # noqa: S608 - constants
+        pass
+
+
+@contextmanager
+def _connected(url: str, connect_timeout: int) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    try:
+        with connect.connection(connect.conninfo(url, connect_timeout=connect_timeout)) as connection:
+            yield connection
+    except errors.InsufficientPrivilege:
+        advice = "only a role that owns the tables may; let such a one run `llmlog db prune`"
+        raise StoreUnavailable(f"old rows could not be removed: {advice}") from None
+    except psycopg.Error as error:
+        raise StoreUnavailable(f"old rows could not be removed: {failure(error).advice}") from None
