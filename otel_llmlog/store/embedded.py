@@ -68,7 +68,7 @@ def start(path: Path) -> str:
 
 def _forget_dead(server: object) -> None:
     """Strike processes that were killed from the list of users, or nobody would ever be the last to leave."""
-    import psutil  # type: ignore[import-untyped]  # comes with the server
+    import psutil  # comes with the server
 
     users = server.global_process_id_list  # type: ignore[attr-defined]
     with server._lock:  # type: ignore[attr-defined]  # noqa: SLF001 - the list is not safe without it

@@ -7,6 +7,7 @@ content or credentials.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -33,6 +34,13 @@ DAYS_BACK, DAYS_AHEAD = 7, 2
 # Seconds between two looks whether old rows should be removed: a small query, and an idle fleet has many writers.
 LOOK_SECONDS = 900.0
 _DAY_NS = 86_400 * 10**9
+
+# What migrate and its libraries import as they go, while they hold a lock of the database: had before, in one piece.
+_MIGRATION_MODULES = (
+    "alembic.runtime.environment",
+    "alembic.script",
+    "sqlalchemy.dialects.postgresql.psycopg",
+)
 
 # Sessions inherited through fork. Kept, never used: closing one would end the session of the parent.
 _inherited: list[Session] = []
@@ -166,9 +174,8 @@ class PostgresExporter:
             raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
         # Imported when there is something to do, which is once in the life of a version.
         with lazily.importing():
-            import alembic.runtime.environment
-            import alembic.script  # noqa: F401 - what migrate imports later, while it holds a lock of the database
-
+            for name in _MIGRATION_MODULES:
+                importlib.import_module(name)
             from otel_llmlog.store import migrate
 
         migrate.upgrade(self._url)

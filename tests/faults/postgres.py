@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+import psutil
 import psycopg
 
 from otel_llmlog.store import embedded
@@ -25,17 +26,19 @@ class Postgres:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop(signal.SIGINT)
+        if (self._directory / "data" / "postmaster.pid").exists():
+            self._stop(signal.SIGINT)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _postmaster(self) -> int:
         return int((self._directory / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
 
     def _stop(self, number: signal.Signals) -> None:
-        file = self._directory / "data" / "postmaster.pid"
-        os.kill(self._postmaster(), number)
-        deadline = time.monotonic() + 30
-        while file.exists() and time.monotonic() < deadline:
+        postmaster = self._postmaster()
+        os.kill(postmaster, number)
+        # Its pid file goes before it does, and a new one starts only when it is gone.
+        gone = time.monotonic() + 30
+        while psutil.pid_exists(postmaster) and time.monotonic() < gone:
             time.sleep(0.05)
 
     def stop(self) -> None:

@@ -24,7 +24,8 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.mark.parametrize("calls", [4_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [4_000])
 def test_memory_is_flat_with_the_database_away_half_of_the_time(
     environment: dict[str, str], postgres: Postgres, calls: int
 ) -> None:

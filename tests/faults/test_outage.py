@@ -65,7 +65,7 @@ def test_a_restart_under_load_loses_and_doubles_nothing_and_the_app_does_not_wai
     assert statistics.median(float(line.split()[2]) for line in lines) < 1.0
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [pytest.param(15, marks=pytest.mark.slow)])
 def test_backends_killed_in_the_middle_lose_and_double_nothing(
     environment: dict[str, str], provider: LocalProvider, postgres: Postgres, times: int
 ) -> None:
@@ -84,7 +84,7 @@ def test_backends_killed_in_the_middle_lose_and_double_nothing(
     _agree(postgres.url, provider)
 
 
-@pytest.mark.parametrize("seconds", [4.0, pytest.param(40.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [pytest.param(40.0, marks=pytest.mark.slow)])
 def test_connections_cut_at_random_bytes_lose_and_double_nothing(
     environment: dict[str, str], provider: LocalProvider, postgres: Postgres, seconds: float
 ) -> None:

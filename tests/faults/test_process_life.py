@@ -21,9 +21,15 @@ Rows = Callable[[], list[dict[str, Any]]]
 INSTRUMENT = str(BIN / "opentelemetry-instrument")
 
 MODES = [
-    "fork", "spawn", "forkserver", "pool", "os.fork in a thread", "sys.exit in a thread", "sys.exit",
-    "event loop closed early", "daemon thread",
-]  # fmt: skip
+    "fork",
+    "pool",
+    "os.fork in a thread",
+    "event loop closed early",
+    *(
+        pytest.param(mode, marks=pytest.mark.slow)
+        for mode in ("spawn", "forkserver", "sys.exit in a thread", "sys.exit", "daemon thread")
+    ),
+]
 
 
 def _agree(provider: LocalProvider, rows: Rows) -> list[dict[str, Any]]:
@@ -96,6 +102,7 @@ def test_gunicorn_with_preload_loses_no_row_in_any_worker(
     assert {row["status"] for row in _agree(provider, rows)} == {"success"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--reload"]], ids=["workers", "reload"])
 def test_uvicorn_loses_no_row(
     environment: dict[str, str], provider: LocalProvider, rows: Rows, drain: Callable[[], None], options: list[str]
