@@ -66,9 +66,9 @@ def test_queries_have_a_purpose_and_are_found_by_name() -> None:
     assert all(text.startswith("-- ") for text in sql.queries().values())
 
 
-@pytest.mark.slow
 def test_the_sql_files_are_in_the_wheel(tmp_path: Path) -> None:
-    subprocess.run(["uv", "build", "--wheel", "-o", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = {f"otel_llmlog/sql/{file.relative_to(ROOT / 'sql')}" for file in (ROOT / "sql").rglob("*.sql")}
