@@ -20,6 +20,7 @@ from time import monotonic
 
 from otel_llmlog.pipeline.spool import files, frames
 from otel_llmlog.pipeline.spool.segment import Segment, create
+from otel_llmlog.pipeline.spool.window import AVAILABLE
 from otel_llmlog.stats import Stats
 
 # Why an append is refused.
@@ -30,6 +31,8 @@ TOO_BIG, BUSY, CLOSED = "spool_too_big", "spool_busy", "spool_closed"
 # descriptor while it lasts, so a large spool has larger ones, not more.
 _SEGMENT_BYTES = 8 << 20
 _MAX_SEGMENTS = 64
+# Bytes a spool must be allowed for its segments to be mapped.
+_LEAST_MAPPED = 64 << 20
 # Seconds until a disk that failed is tried again, and between looks whether the segment is still in its directory.
 _RETRY_SECONDS = 1.0
 _CHECK_SECONDS = 1.0
@@ -297,10 +300,16 @@ class Log:
             files.claim(self._owner)
         try:
             files.make_directory(self._directory, fsync=self._fsync)
-            segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync)
+            # With fsync each frame costs a system call anyway; a small spool has no room to allocate ahead.
+            mapped = (
+                not self._fsync and self._max_bytes >= _LEAST_MAPPED and AVAILABLE and files.can_map(self._directory)
+            )
+            segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync, mapped=mapped)
         except OSError as error:
             self._fail(error)
             return None
+        if self._active is not None:
+            self._active.unmap()
         self._number = segment.number
         self._segments[segment.number] = self._active = segment
         self._check_at = monotonic() + _CHECK_SECONDS

@@ -212,6 +212,7 @@ class Spool(Log):
             if empty:
                 segment.remove()
             else:
+                segment.unmap()
                 segment.close()
         files.unclaim(owner)
         return left
