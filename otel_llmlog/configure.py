@@ -199,7 +199,7 @@ def _build(settings: config.Settings) -> Runtime:
         read = recorder.flush(timeout)
         return (worker is None or worker.flush(timeout)) and read
 
-    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _service_name, flush_all)
+    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _ServiceName(), flush_all)
     recorder = Recorder(
         settings.capture,
         Reader(settings, _pricer(settings), TokenCounter(), stats),
@@ -324,10 +324,20 @@ class _Lazy:
             self._exporter.close()
 
 
-def _service_name() -> str:
-    resource = getattr(trace.get_tracer_provider(), "resource", None)
-    name = resource.attributes.get("service.name") if resource is not None else None
-    return str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
+class _ServiceName:
+    """`service.name` of the tracer provider there is now. Asked for at each call, on the app's thread."""
+
+    def __init__(self) -> None:
+        self._resource: object = self
+        self._name = ""
+
+    def __call__(self) -> str:
+        resource = getattr(trace.get_tracer_provider(), "resource", None)
+        if resource is not self._resource:
+            name = resource.attributes.get("service.name") if resource is not None else None
+            self._name = str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
+            self._resource = resource
+        return self._name
 
 
 def _ensure_provider(stats: Stats) -> None:

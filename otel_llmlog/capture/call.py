@@ -92,16 +92,8 @@ class Call:
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
 
-    def keep(self, piece: bytes) -> None:
-        """Note a piece of the stream and when it came."""
-        self.room -= len(piece)
-        if self.room >= 0:
-            self.pieces.append(piece)
-            self.times.append(time_ns())
-        else:
-            self._keep_tail(piece)
-
-    def _keep_tail(self, piece: bytes) -> None:
+    def keep_tail(self, piece: bytes) -> None:
+        """Note a piece of a stream that has outgrown its room: its end is kept beside its beginning."""
         if self.tail is None:
             self.tail = deque()
         self.tail.append(piece)
