@@ -44,7 +44,6 @@ _PROVIDER_NAMES = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-_OPERATIONS: dict[str, Attributes] = {}
 
 
 def tracer(version: str) -> Tracer:
@@ -53,11 +52,8 @@ def tracer(version: str) -> Tracer:
 
 
 def start_span(tracer: Tracer, operation: str, context: Context, start_ns: int) -> Span:
-    """Start the span of a call, on the app's thread. Its name gets the model when the request has been read."""
-    attributes = _OPERATIONS.get(operation)
-    if attributes is None:
-        attributes = _OPERATIONS[operation] = {"gen_ai.operation.name": operation}
-    return tracer.start_span(operation, context, SpanKind.CLIENT, attributes, start_time=start_ns)
+    """Start the span of a call, on the app's thread. All that is written on it waits until the request has been read."""
+    return tracer.start_span(operation, context, SpanKind.CLIENT, start_time=start_ns)
 
 
 def end_span(span: Span, payload: CallPayload, attributes: Attributes, end_ns: int) -> None:
