@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
-from otel_llmlog import emit, lazily
+from otel_llmlog import emit, forks
 from otel_llmlog.capture import context as app_context, intent
 from otel_llmlog.capture.call import Call, Ids
 from otel_llmlog.capture.reading import Reader
@@ -181,7 +181,7 @@ class Recorder:
     def _run(self) -> None:
         queue = self._queue
         try:
-            with lazily.importing():
+            with forks.held_off():
                 self._reader.warm()
         except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
             self._stats.error("warm", error)
@@ -195,6 +195,10 @@ class Recorder:
                 self._finish(item)
 
     def _finish(self, call: Call) -> None:
+        with forks.held_off():
+            self._read(call)
+
+    def _read(self, call: Call) -> None:
         payload, attributes = None, {}
         try:
             payload = self._reader.read(call)

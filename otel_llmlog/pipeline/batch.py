@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from otel_llmlog import forks
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
@@ -80,7 +81,7 @@ class BatchWorker:
 
     def put(self, record: Record, ticket: int = 0) -> None:
         """Take a record in; when there is no room for it, or after the end, it is dropped and counted."""
-        reason = self._source.put(record, ticket)
+        reason = "shutdown" if self._closed else self._source.put(record, ticket)
         if reason is not None:
             self._stats.dropped(reason)
             return
@@ -239,7 +240,9 @@ def _orphaned(orphan: Orphan) -> Iterator[Record]:
             yield record
     for payload in orphan.intents():
         if (intent := decode_intent(payload)) is not None:
-            yield terminated(intent)
+            with forks.held_off():
+                record = terminated(intent)
+            yield record
 
 
 def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:

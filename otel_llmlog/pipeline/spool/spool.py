@@ -201,6 +201,10 @@ class Spool(Log):
     def close(self) -> Pending:
         """Remove this process's files, or leave them to be adopted if they hold anything: that is what it answers."""
         with self._reading, self._lock:
+            if self._inside:
+                # A signal handler ends the process from the middle of an append, whose state may be half changed.
+                # The files say all there is to say; they are found as those of any dead process.
+                return self.pending()
             if self._unsettled:
                 self._note_settled()
             left = self.pending()
