@@ -311,7 +311,7 @@ def drain(settings: config.Settings) -> int:
     try:
         return worker.adopt()
     finally:
-        exporter.close()
+        worker.close(0.0)  # says what became of them, too
 
 
 def spool_directory(settings: config.Settings) -> str:

@@ -148,6 +148,7 @@ class Recorder:
 
     def _put(self, call: Call) -> None:
         if self._queue.qsize() >= self._settings.max_pending:
+            self._stats.count("captured")
             self._stats.dropped("capture_queue_full")
             self._outlet.forget(call.ticket)
             return
@@ -200,10 +201,10 @@ class Recorder:
 
     def _read(self, call: Call) -> None:
         payload, attributes = None, {}
+        self._stats.count("captured")
         try:
             payload = self._reader.read(call)
             attributes = llmlog.encode(payload)
-            self._stats.count("captured")
             self._outlet.accept(call.ids, call.start_ns, call.end_ns, attributes, call.ticket)
         except Exception as error:
             payload = None

@@ -257,3 +257,17 @@ def test_an_outcome_that_is_no_record_is_dropped_and_counted(tmp_path: Path) -> 
     assert len(pipe.store.rows) == 1
     assert pipe.counted("dropped.spool_unreadable") == 1
     pipe.worker.close(5)
+
+
+def test_a_damaged_outcome_is_dropped_and_counted_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipe(tmp_path / "spool")
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1] + b"\xff"))
+        pipe.worker.put(record(1))
+    pipe.worker.put(record(2))
+    assert pipe.worker.flush(SECONDS)
+    assert (pipe.counted("written"), pipe.counted("dropped.spool_corrupt"), pipe.worker.waiting()) == (1, 1, 0)
+    pipe.worker.close(5)
