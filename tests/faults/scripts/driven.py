@@ -1,4 +1,7 @@
-"""An app that does as it is told on stdin: `call N`, `numbers`, `quit`. Answers with one line of JSON each time."""
+"""An app that does as it is told on stdin, and answers with one line of JSON each time.
+
+`call N`, `send PROVIDER SCENARIO` for a call to a real one, `flush`, `numbers`, `quit`.
+"""
 
 import errno
 import json
@@ -41,6 +44,10 @@ for line in sys.stdin:
         answers = [client.post("/v1/chat/completions", json=BODY).status_code for _ in range(int(arguments[0]))]
         runtime.recorder.flush(60)
         print(json.dumps(answers), flush=True)
+    elif command == "send":
+        headers = {"x-scenario": " ".join(arguments[1:])}
+        answer = httpx.post(f"{arguments[0]}/v1/chat/completions", json=BODY, headers=headers, timeout=60)
+        print(json.dumps(len(answer.content)), flush=True)
     elif command == "flush":
         print(json.dumps(configure.flush(60)), flush=True)
     else:

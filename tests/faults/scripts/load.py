@@ -1,6 +1,6 @@
 """16 threads that call without pause, plain and streaming; each says on stdout what it has fully read, and when.
 
-With a file named as the fifth argument, it also tells when its threads got no turn: a full garbage collection, another
+Goes on for so many seconds, or with 0 until stdin is closed. With a file named as the fifth argument, it also tells when its threads got no turn: a full garbage collection, another
 program on the processor. Lines: `call NAME ENDED TOOK`, `ready AT` once prices are loaded, `stall FROM TO`.
 """
 
@@ -25,7 +25,7 @@ TEXT = "[scenario: slow seconds=0.05] [usage: input=120 output=40] hello"
 BEAT, LATE = 0.002, 0.005
 numbers = itertools.count()
 one_ended = threading.Event()
-until = time.monotonic() + SECONDS
+enough = threading.Event()
 
 
 def say(*words):
@@ -34,7 +34,7 @@ def say(*words):
 
 def work(worker: int) -> None:
     with httpx.Client(base_url=URL, timeout=30) as client:
-        while time.monotonic() < until:
+        while not enough.is_set():
             call(client, stream=worker % 2 == 1)
 
 
@@ -82,5 +82,10 @@ if HEARTBEAT:
 threads = [threading.Thread(target=work, args=(n,)) for n in range(THREADS)]
 for thread in threads:
     thread.start()
+if SECONDS:
+    enough.wait(SECONDS)
+else:
+    sys.stdin.read()
+enough.set()
 for thread in threads:
     thread.join()
