@@ -71,6 +71,17 @@ class Postgres:
             os.kill(found[0][0], number)
             connection.execute("SELECT pg_sleep(0.2)")  # which tells whether the server went as well
 
+    def wait_for_more_rows(self) -> None:
+        """Return once a batch has been stored: a writer that fails again and again tries less and less often."""
+        before = None
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), self._connected() as connection:
+                rows = connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone()
+                before = before or rows
+                if rows != before:
+                    return
+            time.sleep(0.05)
+
     def _connected(self) -> psycopg.Connection[Any]:
         """A session, once the server takes some."""
         deadline = time.monotonic() + 60

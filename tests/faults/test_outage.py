@@ -123,8 +123,9 @@ def test_writers_killed_in_the_middle_of_a_transaction_lose_and_double_nothing(
     reader = _Reader(process)
     for _ in range(times):
         for table in ("spend_logs", "spend_hourly"):
-            postgres.kill_a_writer(table, signal.SIGTERM)
-            postgres.kill_a_writer(table, signal.SIGKILL)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                postgres.kill_a_writer(table, number)
+                postgres.wait_for_more_rows()
         postgres.stop_for(0.5, kill=True)
     _end(environment, process)
     reader.join(60)
