@@ -37,7 +37,7 @@ SELECT md5(i::text), left(md5('s' || i), 16), 'chatcmpl-' || i, md5('c' || i), '
     'model-' || m || '-2026-01-01', 'provider-' || m %% 3, CASE WHEN i %% 50 > 0 THEN (i %% 9973) * 0.0000025 END, i %% 9000,
     i %% 700, i %% 9000 + i %% 700, repeat(md5('k' || u %% 20), 2), 'key-' || u %% 20, 'user-' || u, 'team-' || u %% 20,
     'Team ' || u %% 20, 'organisation-1', ARRAY['production', 'job-' || i %% 50], '{"usage_object": {"input_tokens": 1}}'
-FROM generate_series(%(first)s, %(last)s) i,
+FROM generate_series(%(first)s::int, %(last)s::int) i,
     LATERAL (SELECT date_trunc('day', now(), 'UTC') - %(day)s * interval '1 day' + (i %% 86400) * interval '1 s'
              + i * interval '1 us' AS t, hashint4(i) & 7 AS m, (hashint4(i) >> 8 & 65535) %% 200 AS u) x
 """
