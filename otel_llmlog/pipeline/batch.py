@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -29,8 +30,9 @@ from otel_llmlog.stats import Stats
 # processes of a fleet do not come back at once.
 _FIRST_RETRY = 0.25
 _LAST_RETRY = 15.0
-# Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another.
-_BATCHES_AT_ONCE = 8
+# Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another. A
+# record takes some 5 KB while it is under way: these are all that catching up after an outage adds to memory.
+_BATCHES_AT_ONCE = 4
 # Seconds between two looks for what dead processes left.
 _ADOPT_SECONDS = 30.0
 # Seconds after the first request until the exporter is made ready, if no record comes before.
@@ -169,7 +171,9 @@ class BatchWorker:
                 batch, delay = None, _FIRST_RETRY
                 continue
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, delay * (1 + random.random()))  # noqa: S311 - jitter
+                hurried = self._hurry
+                woken = lambda: self._closed or self._hurry > hurried  # noqa: E731, B023 - used before it changes
+                self._changed.wait_for(woken, delay * (1 + random.random()))  # noqa: S311 - jitter
                 if self._closed:
                     # What came from the spool is there still; the rest goes where the rest of memory goes.
                     self._give_up()
@@ -245,28 +249,42 @@ class BatchWorker:
             return 0
         delivered = 0
         for orphan in adopt(self._spool_directory):
-            for counter, found in (("adopted", _outcomes(orphan)), ("terminated", _terminated(orphan))):
+            unreadable = Counter[str]()
+            for counter, found in (
+                ("adopted", _outcomes(orphan, unreadable)),
+                ("terminated", _terminated(orphan, unreadable)),
+            ):
                 for records in _batches(found, self._settings.batch_size * _BATCHES_AT_ONCE):
                     if self._closed or not self._export(records):
                         return delivered
                     delivered += len(records)
                     self._stats.count(counter, len(records))
+            if number := unreadable["terminated"]:
+                self._stats.count("terminated", number)
+            if number := unreadable.total():
+                self._stats.dropped("spool_unreadable", number)
+            if orphan.corrupt:
+                self._stats.count("spool.corrupt", orphan.corrupt)
             orphan.done()
         return delivered
 
 
-def _outcomes(orphan: Orphan) -> Iterator[Record]:
+def _outcomes(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
     for payload in orphan.outcomes():
         if (record := decode_record(payload)) is not None:
             yield record
+        else:
+            unreadable["adopted"] += 1
 
 
-def _terminated(orphan: Orphan) -> Iterator[Record]:
+def _terminated(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
     for payload in orphan.intents():
         if (intent := decode_intent(payload)) is not None:
             with forks.held_off():
                 record = terminated(intent)
             yield record
+        else:
+            unreadable["terminated"] += 1
 
 
 def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:

@@ -85,7 +85,8 @@ class Source:
         decoded = [decode_record(entry.payload) for entry in entries]
         records = [record for record in decoded if record is not None]
         before, self._lost = self._lost, self._spool.lost
-        return Batch(records, entries, unreadable=len(entries) - len(records), lost=self._lost - before)
+        places = [entry._replace(payload=b"") for entry in entries]  # not held twice while the batch is under way
+        return Batch(records, places, unreadable=len(entries) - len(records), lost=self._lost - before)
 
     def settle(self, batch: Batch) -> None:
         """These are delivered, or will never be."""
