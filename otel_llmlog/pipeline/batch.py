@@ -70,6 +70,7 @@ class BatchWorker:
         self._accepted = 0
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
+        self._flushes = 0  # all that there ever were: one that begins during a try is worth another at once
         self._in_hand: list[int] = []  # tickets of records under way that only memory holds
         self._closed = False
         self._adopt_at = self._report_at = 0.0
@@ -112,6 +113,7 @@ class BatchWorker:
         with self._changed:
             wanted = self._accepted
             self._hurry += 1
+            self._flushes += 1
             self._changed.notify_all()
             try:
                 return self._changed.wait_for(lambda: self._settled >= wanted, timeout)
@@ -167,12 +169,12 @@ class BatchWorker:
                 if self._closed:
                     return
                 continue
+            flushes = self._flushes
             if self._deliver(batch):
                 batch, delay = None, _FIRST_RETRY
                 continue
             with self._changed:
-                hurried = self._hurry
-                woken = lambda: self._closed or self._hurry > hurried  # noqa: E731, B023 - used before it changes
+                woken = lambda: self._closed or self._flushes > flushes  # noqa: E731, B023 - used before it changes
                 self._changed.wait_for(woken, delay * (1 + random.random()))  # noqa: S311 - jitter
                 if self._closed:
                     # What came from the spool is there still; the rest goes where the rest of memory goes.
