@@ -2,15 +2,22 @@
 
 Always true: `begin` and a call's end never raise; the queue between the threads is bounded in calls and in bytes;
 after fork the child has a queue and a thread of its own and leaves its parent's calls to the parent.
+
+The two threads share one interpreter and its processor's caches, so the reader does not run at each call's end: while
+calls keep coming it looks for them every few milliseconds and reads all there are in one go. An app's thread that ends
+a call then wakes nobody, and finds its caches as it left them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from contextvars import ContextVar
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from opentelemetry import context as otel_context, trace
@@ -20,13 +27,20 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
 from otel_llmlog import emit, forks
 from otel_llmlog.capture import context as app_context, intent
-from otel_llmlog.capture.call import Call, Ids
+from otel_llmlog.capture.call import Call, Ended, Ids
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
-from otel_llmlog.dialects.llmlog import Attributes
+from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import recognise
 from otel_llmlog.stats import Stats
+
+# Seconds between two looks for finished calls while they keep coming, and how long they may stay away before the reader
+# waits to be woken. What ended is on disk a few milliseconds later.
+_PAUSE = 0.005
+_LINGER = 0.25
+# Calls read in one go. More would make the first of them wait, and the interpreter's lock be held, for longer.
+_AT_ONCE = 32
 
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
 _CALL_KEY = otel_context.create_key("otel_llmlog-call")
@@ -43,8 +57,8 @@ class Outlet(Protocol):
         """A call begins, on the app's thread. Answers a ticket for the other two."""
         ...
 
-    def accept(self, ids: Ids, start_ns: int, end_ns: int, attributes: Attributes, ticket: int = 0) -> None:
-        """A call has ended: its times (epoch ns) and its `llmlog.*` attributes."""
+    def accept(self, calls: Sequence[Ended]) -> None:
+        """Calls have ended, each with its `llmlog.*` attributes."""
         ...
 
     def forget(self, ticket: int) -> None:
@@ -75,7 +89,12 @@ class Recorder:
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        self._queue: SimpleQueue[Call | threading.Event] = SimpleQueue()
+        # Calls that ended and, between them, who waits for those before. Appending takes no lock: a call may end inside
+        # the garbage collector.
+        self._ended: deque[Call | threading.Event] = deque()
+        # Rung for a reader that rests, and by who is in a hurry.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._resting = False
         # The same table emptied: calls that were open at a fork end in the child without a trace.
         self._open.clear()
         self._thread: threading.Thread | None = None
@@ -147,7 +166,7 @@ class Recorder:
         _last_failed.set(call.span.get_span_context())
 
     def _put(self, call: Call) -> None:
-        if self._queue.qsize() >= self._settings.max_pending:
+        if len(self._ended) >= self._settings.max_pending:
             self._stats.count("captured")
             self._stats.dropped("capture_queue_full")
             self._outlet.forget(call.ticket)
@@ -158,7 +177,10 @@ class Recorder:
             self._stats.count("bodies_dropped")
         else:
             self._pending_bytes += held
-        self._queue.put(call)
+        self._ended.append(call)
+        if self._resting:
+            self._resting = False
+            self._bell.put(None)
         if self._thread is None:
             self._start()
 
@@ -180,53 +202,86 @@ class Recorder:
     # On the recorder's thread.
 
     def _run(self) -> None:
-        queue = self._queue
         try:
             with forks.held_off():
                 self._reader.warm()
         except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
             self._stats.error("warm", error)
+        rest_at = 0.0
         while True:
-            if queue.empty():
-                self._pending_bytes = 0
-            item = queue.get()
-            if isinstance(item, threading.Event):
-                item.set()
+            if self._read_some():
+                rest_at = time.monotonic() + _LINGER
+            if not self._ended:
+                self._rest(None if time.monotonic() >= rest_at else _PAUSE)
+
+    def _rest(self, seconds: float | None) -> None:
+        self._resting = seconds is None
+        # Looked at once more: a call that came before the word to ring was given did not ring.
+        if not (self._resting and self._ended):
+            with contextlib.suppress(Empty):
+                self._bell.get(timeout=seconds)
+        self._resting = False
+
+    def _read_some(self) -> bool:
+        """Read the next calls, and tell who waits for them; False when there were none."""
+        calls: list[Call] = []
+        ended, waiting = self._ended, None
+        while ended and waiting is None and len(calls) < _AT_ONCE:
+            item = ended.popleft()
+            if isinstance(item, Call):
+                calls.append(item)
             else:
-                self._finish(item)
+                waiting = item
+        if calls:
+            with forks.held_off():
+                self._finish(calls)
+        if not ended:
+            self._pending_bytes = 0
+        if waiting is not None:
+            waiting.set()
+        return bool(calls) or waiting is not None
 
-    def _finish(self, call: Call) -> None:
-        with forks.held_off():
-            self._read(call)
+    def _finish(self, calls: Sequence[Call]) -> None:
+        self._stats.count("captured", len(calls))
+        read = [found for call in calls if (found := self._read(call)) is not None]
+        if not read:
+            return
+        try:
+            self._outlet.accept([ended for _, _, ended in read])
+        except Exception as error:  # it should not, but a reader that dies of it would lose all later calls, too
+            self._stats.error("accept", error)
+            self._stats.dropped("not_accepted", len(read))
+        for call, payload, ended in read:
+            try:
+                emit.end_span(call.span, payload, ended.attributes, call.end_ns)
+                self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
+            except Exception as error:  # other people's span processors and metric readers run in here
+                self._stats.error("emit", error)
 
-    def _read(self, call: Call) -> None:
-        payload, attributes = None, {}
-        self._stats.count("captured")
+    def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
+        held = call.held(self._settings.max_body_bytes)
         try:
             payload = self._reader.read(call)
-            attributes = llmlog.encode(payload)
-            self._outlet.accept(call.ids, call.start_ns, call.end_ns, attributes, call.ticket)
+            ended = Ended(call.ids, call.start_ns, call.end_ns, llmlog.encode(payload), call.ticket)
         except Exception as error:
-            payload = None
             self._stats.error("read", error)
             self._stats.dropped("unreadable_call")
-        try:
-            if payload is None:
-                call.span.end(call.end_ns)
-                return
-            emit.end_span(call.span, payload, attributes, call.end_ns)
-            self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
-        except Exception as error:  # other people's span processors and metric readers run in here
-            self._stats.error("emit", error)
+            self._outlet.forget(call.ticket)
+            call.span.end(call.end_ns)
+            return None
+        self._pending_bytes -= held
+        return call, payload, ended
 
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
         thread = self._thread
         if thread is None or not thread.is_alive():
-            self._drain()
+            while self._read_some():
+                pass
             return True
         reached = threading.Event()
-        self._queue.put(reached)
+        self._ended.append(reached)
+        self._bell.put(None)
         return reached.wait(timeout)
 
     def finish(self, timeout: float) -> bool:
@@ -234,14 +289,6 @@ class Recorder:
         for call in list(self._open.values()):
             call.end("exit")
         return self.flush(timeout)
-
-    def _drain(self) -> None:
-        while not self._queue.empty():
-            item = self._queue.get()
-            if isinstance(item, threading.Event):
-                item.set()
-            else:
-                self._finish(item)
 
 
 def _ids(span: Span, outer: Context) -> Ids:

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -87,13 +87,21 @@ class BatchWorker:
 
     def put(self, record: Record, ticket: int = 0) -> None:
         """Take a record in; when there is no room for it, or after the end, it is dropped and counted."""
-        reason = "shutdown" if self._closed else self._source.put(record, ticket)
-        if reason is not None:
-            self._stats.dropped(reason)
+        self.put_all([(record, ticket)])
+
+    def put_all(self, records: Sequence[tuple[Record, int]]) -> None:
+        """Take records in, each with its ticket, as `put` does."""
+        reasons = ["shutdown"] * len(records) if self._closed else self._source.put(records)
+        for reason, number in Counter(reasons).items():
+            self._stats.dropped(reason, number)
+        accepted = len(records) - len(reasons)
+        if not accepted:
             return
+        size = self._settings.batch_size
         with self._changed:
-            self._accepted += 1
-            if self._accepted - self._settled in {1, self._settings.batch_size}:
+            before = self._accepted - self._settled
+            self._accepted += accepted
+            if before == 0 or before < size <= before + accepted:
                 self._changed.notify_all()
         if self._thread is None:
             self._start()

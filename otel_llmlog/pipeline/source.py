@@ -52,20 +52,22 @@ class Source:
         if ticket and self._spool is not None:
             self._spool.settle(ticket)
 
-    def put(self, record: Record, ticket: int) -> str | None:
-        """Take a record in. None when it is accepted, else the reason why it is dropped."""
+    def put(self, records: Sequence[tuple[Record, int]]) -> list[str]:
+        """Take records in, each with its ticket. Answers why others were dropped: a reason for each that was."""
         reason = "queue_full"
         if self._spool is not None:
-            if self._spool.finish(ticket, encode_record(record)):
-                return None
+            refused = self._spool.finish_all([(ticket, encode_record(record)) for record, ticket in records])
+            records = [records[at] for at in refused]
             reason = self._spool.reason() or reason
+        if not records:
+            return []
         with self._lock:
-            if len(self._memory) < self._queue_size:
-                # Its intent stays open on disk: should this process die, it is known that there was a call.
-                self._memory.append((record, ticket))
-                return None
-        self.forget(ticket)
-        return reason
+            room = max(0, self._queue_size - len(self._memory))
+            # Their intents stay open on disk: should this process die, it is known that there were calls.
+            self._memory.extend(records[:room])
+        for _, ticket in records[room:]:
+            self.forget(ticket)
+        return [reason] * len(records[room:])
 
     def waiting(self) -> int:
         """Records that `take` would still give."""

@@ -226,6 +226,7 @@ class Spool(Log):
             if empty:
                 segment.remove()
             else:
+                segment.unmap()
                 segment.close()
         files.unclaim(owner)
         return left

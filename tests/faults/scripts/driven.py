@@ -12,6 +12,7 @@ import sys
 import httpx
 
 from otel_llmlog import configure
+from otel_llmlog.pipeline.spool import files
 
 REPLY = {
     "id": "chatcmpl-1",
@@ -33,6 +34,7 @@ if len(sys.argv) > 1:
         return write(descriptor, data)
 
     os.write = limited
+    files.can_map = lambda _: False  # written to, not mapped
 
 client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=REPLY)), base_url="http://llm")
 for line in sys.stdin:
