@@ -291,6 +291,7 @@ def test_what_a_dead_process_left_unreadable_is_counted_before_it_is_removed(tmp
     pipe.worker.close(5)
 
 
+@pytest.mark.usefixtures("written")
 def test_a_damaged_outcome_is_dropped_and_counted_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
