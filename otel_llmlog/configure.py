@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_llmlog import config, emit, lazily
+from otel_llmlog import config, emit, forks
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.reading import Reader
@@ -72,6 +73,19 @@ class Runtime:
 _lock = threading.RLock()
 _runtime: Runtime | None = None
 _starting = False
+_stopping = False
+_killed_by = 0
+"""Number of a signal that came while `stop` was at work: it takes effect when that is done."""
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _stopping, _killed_by  # noqa: PLW0603 - whoever was at it is not here
+    _lock = threading.RLock()
+    _stopping, _killed_by = False, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def start() -> Runtime | None:
@@ -97,22 +111,45 @@ def start() -> Runtime | None:
 
 
 def _stop_at_end_of_child(at_end: Callable[[], None]) -> None:
-    multiprocessing.util.Finalize(None, at_end, exitpriority=0)
+    multiprocessing.util.Finalize(None, _stop_after_threads, (at_end,), exitpriority=0)
+
+
+def _stop_after_threads(at_end: Callable[[], None]) -> None:
+    """Here, other than at the end of a program, threads that the app waits for may still make calls."""
+    here = threading.current_thread()
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not here]
+    if not others:
+        at_end()
+        return
+
+    def wait() -> None:
+        for thread in others:
+            thread.join()
+        at_end()
+
+    threading.Thread(target=wait, name="llmlog-stop", daemon=False).start()
 
 
 def stop() -> None:
     """Write what is left and give everything back. May be called twice."""
-    global _runtime
+    global _runtime, _stopping, _killed_by  # noqa: PLW0603 - one process, one runtime
     with _lock:
         runtime, _runtime = _runtime, None
+        _stopping = _stopping or runtime is not None
     atexit.unregister(stop)
     if runtime is None:
         return
-    timeout = runtime.settings.pipeline.shutdown_timeout
-    runtime.recorder.finish(timeout)
-    patch.remove()
-    if runtime.worker is not None:
-        runtime.worker.close(timeout)
+    try:
+        deadline = time.monotonic() + runtime.settings.pipeline.shutdown_timeout
+        runtime.recorder.finish(deadline - time.monotonic())
+        patch.remove()
+        if runtime.worker is not None:
+            runtime.worker.close(max(0.0, deadline - time.monotonic()))
+    finally:
+        _stopping = False
+        number, _killed_by = _killed_by, 0
+        if number:
+            os.kill(os.getpid(), number)
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -230,7 +267,7 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
     store = settings.store
 
     def connect(url: str) -> Exporter:
-        with lazily.importing():
+        with forks.held_off():
             from otel_llmlog.store.postgres import PostgresExporter
 
         return PostgresExporter(
@@ -274,7 +311,7 @@ def drain(settings: config.Settings) -> int:
     try:
         return worker.adopt()
     finally:
-        exporter.close()
+        worker.close(0.0)  # says what became of them, too
 
 
 def spool_directory(settings: config.Settings) -> str:
@@ -390,6 +427,10 @@ def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:
         return
 
     def terminate(number: int, _frame: object) -> None:
+        global _killed_by  # noqa: PLW0603 - one process, one end
+        if _stopping:  # perhaps further down this very stack: to end now would lose what it is about to write
+            _killed_by = number
+            return
         flush_and_stop()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -25,7 +25,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
-from otel_llmlog import emit, lazily
+from otel_llmlog import emit, forks
 from otel_llmlog.capture import context as app_context, intent
 from otel_llmlog.capture.call import Call, Ended, Ids
 from otel_llmlog.capture.reading import Reader
@@ -167,6 +167,7 @@ class Recorder:
 
     def _put(self, call: Call) -> None:
         if len(self._ended) >= self._settings.max_pending:
+            self._stats.count("captured")
             self._stats.dropped("capture_queue_full")
             self._outlet.forget(call.ticket)
             return
@@ -202,7 +203,7 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            with lazily.importing():
+            with forks.held_off():
                 self._reader.warm()
         except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
             self._stats.error("warm", error)
@@ -231,7 +232,9 @@ class Recorder:
                 calls.append(item)
             else:
                 waiting = item
-        self._finish(calls)
+        if calls:
+            with forks.held_off():
+                self._finish(calls)
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
@@ -239,10 +242,10 @@ class Recorder:
         return bool(calls) or waiting is not None
 
     def _finish(self, calls: Sequence[Call]) -> None:
+        self._stats.count("captured", len(calls))
         read = [found for call in calls if (found := self._read(call)) is not None]
         if not read:
             return
-        self._stats.count("captured", len(read))
         try:
             self._outlet.accept([ended for _, _, ended in read])
         except Exception as error:  # it should not, but a reader that dies of it would lose all later calls, too

@@ -64,6 +64,7 @@ class LLMLogSpanProcessor(SpanProcessor):
         attributes, scope, context = span.attributes, span.instrumentation_scope, span.context
         if attributes is None or context is None or CALL_ID not in attributes or (scope and scope.name == SCOPE):
             return
+        self._stats.count("captured")
         service = str(span.resource.attributes.get("service.name", "")) if span.resource else ""
         record = Record(
             format_trace_id(context.trace_id),

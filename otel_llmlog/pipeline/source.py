@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     tickets: Sequence[int] = ()
     unreadable: int = 0
     """Outcomes that are no records: written by a version that this one does not understand."""
+    lost: int = 0
+    """Outcomes that the disk damaged. They are counted as dropped already."""
 
 
 class Source:
@@ -33,11 +35,13 @@ class Source:
         self._queue_size = queue_size
         self._lock = threading.Lock()
         self._memory: deque[tuple[Record, int]] = deque()
+        self._lost = 0
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
         self._lock = threading.Lock()
         self._memory = deque()
+        self._lost = 0
 
     def intend(self, intent: Intent) -> int:
         """Note that a request goes out. Answers a ticket for `put`, 0 when it could not be noted on disk."""
@@ -82,7 +86,9 @@ class Source:
         entries = self._spool.read(limit)
         decoded = [decode_record(entry.payload) for entry in entries]
         records = [record for record in decoded if record is not None]
-        return Batch(records, entries, unreadable=len(entries) - len(records))
+        before, self._lost = self._lost, self._spool.lost
+        places = [entry._replace(payload=b"") for entry in entries]  # not held twice while the batch is under way
+        return Batch(records, places, unreadable=len(entries) - len(records), lost=self._lost - before)
 
     def settle(self, batch: Batch) -> None:
         """These are delivered, or will never be."""
@@ -91,12 +97,12 @@ class Source:
         for ticket in batch.tickets:
             self.forget(ticket)
 
-    def drop_memory(self) -> int:
-        """Give up what only memory holds; answers how many records that were."""
+    def drop_memory(self) -> list[int]:
+        """Give up what only memory holds; answers the tickets of those records, 0 for one that has no intent."""
         with self._lock:
-            dropped = len(self._memory)
+            tickets = [ticket for _, ticket in self._memory]
             self._memory.clear()
-        return dropped
+        return tickets
 
     def close(self) -> int:
         """Close the spool; answers how many outcomes it keeps for the next process."""

@@ -17,7 +17,7 @@ from operator import attrgetter
 
 import psycopg
 
-from otel_llmlog import lazily
+from otel_llmlog import forks
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Record
@@ -38,8 +38,11 @@ _DAY_NS = 86_400 * 10**9
 
 # What migrate and its libraries import as they go, while they hold a lock of the database: had before, in one piece.
 _MIGRATION_MODULES = (
+    "alembic.command",
+    "alembic.config",
     "alembic.runtime.environment",
     "alembic.script",
+    "otel_llmlog.store.migrations",
     "sqlalchemy.dialects.postgresql.psycopg",
 )
 
@@ -168,13 +171,15 @@ class PostgresExporter:
 
     def _check_tables(self, session: Session) -> None:
         found = session.revision()
-        if found is not None and found >= sql.newest():
+        with forks.held_off():
+            newest = sql.newest()
+        if found is not None and found >= newest:
             return
         if not self._auto_migrate:
             state = "are not there" if found is None else "are of an older version"
             raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
         # Imported when there is something to do, which is once in the life of a version.
-        with lazily.importing():
+        with forks.held_off():
             for name in _MIGRATION_MODULES:
                 importlib.import_module(name)
             from otel_llmlog.store import migrate

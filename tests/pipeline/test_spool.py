@@ -275,6 +275,24 @@ def test_a_call_made_inside_an_append_is_refused_rather_than_stuck(written, spoo
     assert drain(spool) == [b"outer"]
 
 
+def test_a_process_that_ends_inside_an_append_leaves_its_files_to_the_next(written, tmp_path, monkeypatch):
+    """A signal handler ends the program while its thread is in the middle of noting a call."""
+    spool = Spool(tmp_path)
+    assert spool.finish(spool.begin(b"intent"), b"outcome")
+    write, left = os.write, []
+
+    def interrupted(descriptor, data):
+        left.append(spool.close())
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        assert spool.begin(b"second")
+    assert [pending.outcomes for pending in left] == [1]
+    spool.close()
+    assert status(tmp_path).outcomes == 1
+
+
 def test_an_interrupt_in_the_middle_of_an_append_leaves_no_trace_of_it(written, tmp_path, monkeypatch):
     spool = Spool(tmp_path)
     spool.finish(0, b"before")

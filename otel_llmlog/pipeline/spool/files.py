@@ -33,13 +33,13 @@ _DATASYNC = getattr(os, "fdatasync", os.fsync)  # not on macOS
 
 # Owners whose segments this process has open, as their owner or as their adopter.
 _claims: set[str] = set()
-_claims_lock = threading.Lock()
+_claims_lock = threading.RLock()  # reentrant: a signal handler may end the process from in here
 
 
 def _forget_claims() -> None:
     """In a forked child: record locks are not inherited, so it owns nothing."""
     global _claims_lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
-    _claims_lock = threading.Lock()
+    _claims_lock = threading.RLock()
     _claims.clear()
 
 
