@@ -52,7 +52,7 @@ def tracer(version: str) -> Tracer:
 
 
 def start_span(tracer: Tracer, operation: str, context: Context, start_ns: int) -> Span:
-    """Start the span of a call, on the app's thread. All that is written on it waits until the request has been read."""
+    """Start the span of a call, on the app's thread. What is written on it waits until the request has been read."""
     return tracer.start_span(operation, context, SpanKind.CLIENT, start_time=start_ns)
 
 
