@@ -193,6 +193,7 @@ class Reader:
             call_id=call_id,
             operation=endpoint.operation,
             previous_response_id=request.previous_response_id,
+            conversation_id=request.conversation_id,
             response_model=response.model,
             finish_reasons=list(response.finish_reasons),
             usage=usage,

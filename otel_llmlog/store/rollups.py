@@ -19,6 +19,7 @@ import msgspec
 from psycopg import errors
 
 from otel_llmlog.redact import clean
+from otel_llmlog.store import chains
 from otel_llmlog.store.rows import SpendLogRow
 
 # As in `SpendLogRow`; of what was added up only the columns in `RETURNED` are there.
@@ -62,7 +63,7 @@ def _returned(column: str) -> str:
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')"
     if column == "cache_hit":
         return "CASE WHEN cache_hit THEN 't' END"
-    used = (*_NAMES, *_TOKENS, *_LATEST, "spend", "session_id")
+    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, "spend")
     return f"CAST({column} AS text)" if column in used else "NULL"
 
 
@@ -90,11 +91,12 @@ def statement(rows: Sequence[Row], quote: Callable[[bytes], bytes]) -> bytes:
         # Characters that no column holds are replaced before rows are grouped: afterwards two groups may be one.
         cleaned = [[None if value is None else clean(value) for value in row] for row in rows]
         encoded = [array.encode() for array in _arrays(cleaned)]
-    return b"SELECT llmlog.add_to_rollups(" + b",".join(map(quote, encoded)) + b")"
+    function = b"add_to_rollups" if len(encoded) == _HOURLY_FIELDS + _SESSION_FIELDS else b"add_calls"
+    return b"SELECT llmlog." + function + b"(" + b",".join(map(quote, encoded)) + b")"
 
 
 def _arrays(rows: Sequence[Row]) -> list[str]:
-    """The arguments of llmlog.add_to_rollups, each an array as Postgres reads it."""
+    """The arguments of llmlog.add_to_rollups, or of llmlog.add_calls, each an array as Postgres reads it."""
     hours: defaultdict[tuple[str, Row], list[Row]] = defaultdict(list)
     sessions: defaultdict[str, list[Row]] = defaultdict(list)
     for row, start, names, session in zip(rows, map(_start, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
@@ -104,7 +106,9 @@ def _arrays(rows: Sequence[Row]) -> list[str]:
     with localcontext(_EXACT):
         hourly = [(f"{hour}:00+00", key(names), *names, *_sums(group)) for (hour, names), group in hours.items()]
         totals = [_session(session, group) for session, group in sessions.items()]
-    return [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
+    linked = chains.links(rows)
+    chained = _columns(linked, chains.FIELDS) if linked else []
+    return [*chained, *_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
 
 
 def _sums(group: Sequence[Row]) -> tuple[Any, ...]:

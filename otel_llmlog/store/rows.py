@@ -74,6 +74,7 @@ class SpendLogRow(NamedTuple):
     model_parameters: str | None
     hidden_params: str | None
     metadata: str | None
+    conversation_id: str | None
 
 
 class SpendLogContent(NamedTuple):
@@ -92,6 +93,7 @@ TEXTS = {
     "call_id": "call_id",
     "session_id": "session_id",
     "previous_response_id": "previous_response_id",
+    "conversation_id": "conversation_id",
     "call_type": "call_type",
     "status": "status",
     "model": "model",

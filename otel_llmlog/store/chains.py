@@ -1,0 +1,37 @@
+"""Chains: which of newly stored rows follow one another, for `llmlog.join_chains` to find their sessions by.
+
+Always true: a row that no call can follow and that follows none has no link, so that who does not use the Responses
+API pays nothing for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from otel_llmlog.store.rows import SpendLogRow
+
+# Of rows, what a link is made of, in the order in which llmlog.join_chains takes it. `call_id` stands where the
+# provider gave no response id.
+COLUMNS = (
+    "start_time", "trace_id", "span_id", "request_id", "previous_response_id", "conversation_id", "session_id",
+    "call_id", "call_type",
+)  # fmt: skip
+FIELDS = 7
+# Calls whose response others may follow, as LiteLLM names them.
+_FOLLOWED = frozenset({"responses", "aresponses"})
+
+_at = SpendLogRow._fields.index
+_call_type, _previous, _conversation = map(itemgetter, map(_at, ("call_type", "previous_response_id", "conversation_id")))
+_link = itemgetter(*map(_at, COLUMNS))
+
+
+def links(rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """The links of those rows that have one. Rows are in the order of the columns of spend_logs."""
+    return [
+        (*key, None if response == call_id else response, previous, conversation, session)
+        for row in rows
+        if _call_type(row) in _FOLLOWED or _previous(row) is not None or _conversation(row) is not None
+        for *key, response, previous, conversation, session, call_id, _ in (_link(row),)
+    ]
