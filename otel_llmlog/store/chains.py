@@ -23,7 +23,8 @@ FIELDS = 7
 _FOLLOWED = frozenset({"responses", "aresponses"})
 
 _at = SpendLogRow._fields.index
-_call_type, _previous, _conversation = map(itemgetter, map(_at, ("call_type", "previous_response_id", "conversation_id")))
+_call_type, _previous = itemgetter(_at("call_type")), itemgetter(_at("previous_response_id"))
+_conversation = itemgetter(_at("conversation_id"))
 _link = itemgetter(*map(_at, COLUMNS))
 
 

@@ -226,13 +226,11 @@ def test_an_id_that_a_provider_gave_twice_joins_no_row_to_two_sessions(
     assert stored(database_url) == ["a", "a", "a", "chat-7", "a"]
 
 
-def test_what_is_delivered_again_joins_nothing_again(
-    exporter: PostgresExporter, database_url: str, query: Any
-) -> None:
+def test_what_is_delivered_again_joins_nothing_again(exporter: PostgresExporter, database_url: str, query: Any) -> None:
     batch = calls([*CHAIN, Turn("e"), Turn("f", "x")])
     for _ in range(3):
         exporter.export(batch)
-        exporter.export(batch[::-1][:3] + [record(start_ns=START)])
+        exporter.export([*batch[::-1][:3], record(start_ns=START)])
     assert stored(database_url).count("a") == 4
     assert query("SELECT calls FROM llmlog.session_totals WHERE session_id = 'a'") == [(4,)]
 
