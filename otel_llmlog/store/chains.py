@@ -31,8 +31,8 @@ _link = itemgetter(*map(_at, COLUMNS))
 def links(rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
     """The links of those rows that have one. Rows are in the order of the columns of spend_logs."""
     return [
-        (*key, None if response == call_id else response, previous, conversation, session)
+        (*key, None if response == call_id else response, previous or None, conversation or None, session or None)
         for row in rows
-        if _call_type(row) in _FOLLOWED or _previous(row) is not None or _conversation(row) is not None
+        if _call_type(row) in _FOLLOWED or _previous(row) or _conversation(row)
         for *key, response, previous, conversation, session, call_id, _ in (_link(row),)
     ]
