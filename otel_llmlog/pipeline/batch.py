@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -138,6 +138,10 @@ class BatchWorker:
         """Records not settled yet."""
         with self._changed:
             return self._accepted - self._settled
+
+    def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Records that hold these bytes in a text, are wanted and may not be stored yet."""
+        return self._source.search(needle, wanted)
 
     def _run(self) -> None:
         delay = _FIRST_RETRY
