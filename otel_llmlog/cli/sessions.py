@@ -121,7 +121,7 @@ def _call_cells(call: Mapping[str, Any]) -> Sequence[Text]:
     return (
         render.text(call["start_time"].strftime("%m-%d %H:%M:%S"), "dim"),
         render.text(call["model"]),
-        render.text(call["error_class"] if failed else "ok", "red" if failed else "green"),
+        render.text(call["error_class"] or "failed" if failed else "ok", "red" if failed else "green"),
         render.number(call["prompt_tokens"]),
         render.number(call["completion_tokens"]),
         render.text("") if failed and call["spend"] is None else render.money(call["spend"]),

@@ -226,8 +226,8 @@ def test_the_commands_list_sessions_and_show_one(command: Command, exporter: Pos
     exporter.export([first, second])
     exporter.export([third, call(Turn("x", None, "other"), 9, messages=text, response=_chat("Hello."))])
     shown = command("sessions", COLUMNS="200").stdout
-    assert [line.split()[0] for line in shown.splitlines()[3:] if line] == ["other", "a"]
-    assert command("sessions", "--sort", "calls", "-n", "1", COLUMNS="80").stdout.splitlines()[3].startswith("a ")
+    assert [line.split()[0] for line in shown.splitlines()[3:] if line.strip()] == ["other", "a"]
+    assert command("sessions", "--sort", "calls", "-n", "1", COLUMNS="80").stdout.splitlines()[3].startswith(" a ")
     listed = [json.loads(line) for line in command("sessions", "--json", "--since", "2020-01-01").stdout.splitlines()]
     assert [(line["session_id"], line["calls"], line["spend"], line["duration"]) for line in listed] == [
         ("other", 1, "0.0125", 1.0), ("a", 3, "0.0375", 3.0)
