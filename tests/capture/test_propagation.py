@@ -138,6 +138,7 @@ async def test_no_other_request_to_a_host_of_models_carries_it_and_one_to_a_serv
     capture_with, instrumented, http, provider
 ):
     capture_with()  # has seen no call yet
+
     def get():
         return http.client.build_request("GET", "/healthz")
 
