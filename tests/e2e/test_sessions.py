@@ -53,6 +53,12 @@ def test_a_chain_is_remembered_while_the_database_is_away(run: Run, spool: str) 
     assert "otel_llmlog.errors.StoreUnavailable: cannot read: nothing listens" in failed.stderr
 
 
+def test_a_chat_is_remembered_without_what_is_sent_again_each_turn(run: Run) -> None:
+    told = _told(run("sessions_app.py", "chat", "4", LLMLOG_FLUSH_INTERVAL="0.01", **CONTENT))
+    assert len(told) == 4
+    assert [each["remembered"] for each in told] == [each["said"] for each in told]
+
+
 @contextmanager
 def _speaker(environment: dict[str, str], mode: str, *previous: str) -> Iterator[dict[str, Any]]:
     command = [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable]

@@ -27,6 +27,19 @@ def back_to_back():
     show(id=first.id, remembered=otel_llmlog.history(session_id=first.id))
 
 
+def chat(turns):
+    """A chat whose caller sends everything again each turn."""
+    messages = []
+    for turn in range(turns):
+        messages.append({"role": "user", "content": f"q{turn}"})
+        with otel_llmlog.context(session_id="chat-7"):
+            answer = openai.OpenAI().chat.completions.create(
+                model="gpt-4o-mini", messages=messages, extra_headers={"x-scenario": "echo"}
+            )
+        messages.append({"role": "assistant", "content": answer.choices[0].message.content})
+        show(said=messages, remembered=otel_llmlog.history(session_id="chat-7"))
+
+
 def follow(previous=None, *, remember=True):
     """Begin a conversation, or go on with one; then wait until told to end."""
     answer = ask("go on" if previous else "begin", previous)
@@ -63,6 +76,8 @@ async def load(conversations, turns):
 match sys.argv[1:]:
     case ["back to back"]:
         back_to_back()
+    case ["chat", turns]:
+        chat(int(turns))
     case ["follow", *previous]:
         follow(*previous)
     case ["follow at once", previous]:
