@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -15,8 +16,9 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from otel_llmlog.config import Settings
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.store import check
+from otel_llmlog.store import check, retention, rollups, rows
 from otel_llmlog.store.postgres import PostgresExporter
 from tests.store.records import record
 
@@ -235,17 +237,32 @@ def test_what_is_delivered_again_joins_nothing_again(exporter: PostgresExporter,
     assert query("SELECT calls FROM llmlog.session_totals WHERE session_id = 'a'") == [(4,)]
 
 
+@pytest.mark.parametrize("at", [3, 8])
 def test_a_session_that_some_of_its_calls_leave_keeps_the_others(
-    exporter: PostgresExporter, database_url: str, query: Any
+    exporter: PostgresExporter, database_url: str, query: Any, at: int
 ) -> None:
     # Somebody names the very session that calls were in for want of a better one.
     exporter.export([call(Turn("b", "a"), 5, model="m5"), call(Turn("c", "b"), 6, spend=None, response_cost=None)])
-    exporter.export([call(Turn("x", None, "a"), 3, model="m3", spend=None, response_cost=None)])
+    exporter.export([call(Turn("x", None, "a"), at, model="mx", spend=None, response_cost=None)])
     exporter.export([call(Turn("a", None, "chat-7"), 1)])
-    assert stored(database_url) == ["chat-7", "a", "chat-7", "chat-7"]
+    assert sorted(stored(database_url)) == ["a", "chat-7", "chat-7", "chat-7"]
     assert query("SELECT session_id, calls, spend, last_model FROM llmlog.session_totals ORDER BY 1") == [
-        ("a", 1, None, "m3"),
+        ("a", 1, None, "mx"),
         ("chat-7", 3, Decimal("0.025"), "gpt-4o"),
+    ]
+
+
+def test_a_session_whose_oldest_rows_are_gone_loses_what_leaves_it_and_no_more(
+    exporter: PostgresExporter, database_url: str, query: Any
+) -> None:
+    exporter.export([call(Turn("b", "a"), -3 * 86_400), call(Turn("c", "a"), 1), call(Turn("d", "c"), 2)])
+    settings_ = Settings({"maximum_spend_logs_retention_period": "1d"}).retention
+    assert retention.prune(database_url, settings_) is not None
+    exporter.export([call(Turn("a", None, "chat-7"), 0)])
+    assert stored(database_url) == ["chat-7"] * 3
+    assert query("SELECT session_id, calls, spend, total_tokens FROM llmlog.session_totals ORDER BY 1") == [
+        ("a", 1, Decimal("0.0125"), 120),
+        ("chat-7", 3, Decimal("0.0375"), 360),
     ]
 
 
@@ -295,6 +312,56 @@ def test_processes_that_store_parts_of_the_same_chains_at_once_join_them(databas
     assert stored(database_url) == [f"s{n % 20}" if n % 2 else f"r{n % 20}-0" for n in range(240)]
     assert query("SELECT count(*) FROM llmlog.session_totals") == [(20,)]
     assert query("SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+
+
+class Unfinished:
+    """A writer that has stored a call and not committed yet."""
+
+    def __init__(self, url: str, turn: Turn, at: int) -> None:
+        self._connection = psycopg.connect(url)
+        made = rows.row(call(turn, at))
+        listed = ", ".join(made._fields)
+        values = ", ".join(["%s"] * len(made))
+        self._connection.execute(f"INSERT INTO llmlog.spend_logs ({listed}) VALUES ({values})", made)
+        addition = rollups.statement([made], lambda literal: b"'" + literal.replace(b"'", b"''") + b"'")
+        self._connection.execute(addition)
+
+    def commit_once_others_wait(self, url: str, writing: threading.Thread) -> None:
+        with psycopg.connect(url, autocommit=True) as watching:
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+            while writing.is_alive() and watching.execute(waits).fetchone() == (False,):
+                time.sleep(0.01)
+        self._connection.commit()
+        self._connection.close()
+        writing.join()
+
+
+def test_a_follower_waits_for_the_call_it_follows_to_be_committed(
+    exporter: PostgresExporter, database_url: str
+) -> None:
+    unfinished = Unfinished(database_url, Turn("a"), 0)
+    writing = threading.Thread(target=exporter.export, args=(calls(CHAIN)[1:2],))
+    writing.start()
+    unfinished.commit_once_others_wait(database_url, writing)
+    assert stored(database_url) == ["a", "a"]
+
+
+def test_who_moves_calls_waits_for_followers_that_are_not_committed(
+    exporter: PostgresExporter, database_url: str, query: Any
+) -> None:
+    # Ids whose locks are not the same ones.
+    ids = [
+        id_
+        for (id_,) in query(
+            "SELECT min(i) FROM (SELECT 'r' || n AS i FROM generate_series(1, 50) n) GROUP BY hashtext(i) & 63"
+        )
+    ]
+    exporter.export([call(Turn(ids[1], ids[0]), 1), call(Turn(ids[2], ids[1]), 2)])
+    unfinished = Unfinished(database_url, Turn(ids[3], ids[2]), 3)
+    writing = threading.Thread(target=exporter.export, args=([call(Turn(ids[0], None, "chat-7"), 0)],))
+    writing.start()
+    unfinished.commit_once_others_wait(database_url, writing)
+    assert stored(database_url) == ["chat-7"] * 4
 
 
 @pytest.fixture(scope="module")
