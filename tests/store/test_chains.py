@@ -31,8 +31,9 @@ import random, sys
 from otel_llmlog.store.postgres import PostgresExporter
 from tests.store.test_chains import many
 exporter = PostgresExporter(sys.argv[1])
-share = many()[int(sys.argv[2]) :: 3]
-random.Random(int(sys.argv[2])).shuffle(share)
+part, parts, length = map(int, sys.argv[2:])
+share = many(length)[part::parts]
+random.Random(part).shuffle(share)
 sys.stdin.readline()
 for start in range(0, len(share), 7):
     exporter.export(share[start : start + 7])
@@ -90,10 +91,10 @@ def sessions_of(turns: Sequence[Turn]) -> list[str | None]:
     return [turn.id if own is None and turn.id in joined else own for turn, own in zip(turns, found, strict=True)]
 
 
-def many() -> list[Record]:
-    """20 chains of 12 calls, every second one named by its first call."""
+def many(length: int) -> list[Record]:
+    """20 chains, every second one named by its first call."""
     turns = []
-    for step in range(12):
+    for step in range(length):
         for chain in range(20):
             previous = f"r{chain}-{step - 1}" if step else None
             turns.append(Turn(f"r{chain}-{step}", previous, f"s{chain}" if not step and chain % 2 else None))
@@ -300,16 +301,23 @@ def test_a_role_that_may_only_insert_joins_chains(database_url: str, query: Any)
     query("DROP ROLE chains_writer")
 
 
-def test_processes_that_store_parts_of_the_same_chains_at_once_join_them(database_url: str, query: Any) -> None:
+@pytest.mark.parametrize(("parts", "length"), [(3, 12), pytest.param(7, 60, marks=pytest.mark.slow)])
+def test_processes_that_store_parts_of_the_same_chains_at_once_join_them(
+    database_url: str, query: Any, parts: int, length: int
+) -> None:
     running = [
-        subprocess.Popen([sys.executable, "-c", STORE_SHARE, database_url, part], stdin=subprocess.PIPE, cwd=ROOT)
-        for part in "012"
+        subprocess.Popen(
+            [sys.executable, "-c", STORE_SHARE, database_url, str(part), str(parts), str(length)],
+            stdin=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        for part in range(parts)
     ]
     for process in running:
         process.stdin.write(b"\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=60) and process.returncode for process in running] == [0, 0, 0]
-    assert stored(database_url) == [f"s{n % 20}" if n % 2 else f"r{n % 20}-0" for n in range(240)]
+    assert [process.communicate(timeout=100) and process.returncode for process in running] == [0] * parts
+    assert stored(database_url) == [f"s{n % 20}" if n % 2 else f"r{n % 20}-0" for n in range(20 * length)]
     assert query("SELECT count(*) FROM llmlog.session_totals") == [(20,)]
     assert query("SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
 
