@@ -124,7 +124,7 @@ class IdentitySettings(_Part):
     end_user: str | None = None
     """End user that calls without one are booked on."""
     session_id: str | None = None
-    """Session of calls that name none, such as one batch run. Unset: session_id stays NULL."""
+    """Session of calls that name none, such as one batch run. Unset: that of the call they follow, or none."""
     tags: Names = ()
     """Tags added to every call, separated by commas."""
     api_key_aliases: Table = Field({}, repr=False)

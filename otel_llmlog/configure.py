@@ -52,6 +52,8 @@ from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
 VERSION = version("otel-llmlog")
+# Seconds that who asks for a call that has just ended waits until it is read: a few milliseconds, as a rule.
+_READ_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Runtime:
         """Wait until every call that has ended is stored; False when that took longer than `timeout` seconds."""
         read = self.recorder.flush(timeout)
         return (self.worker is None or self.worker.flush(timeout)) and read
+
+    def unstored(self, needle: str, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Calls of this process that have ended, hold this text, are wanted and may not be stored yet."""
+        self.recorder.flush(_READ_SECONDS)
+        return [] if self.worker is None else self.worker.search(needle.encode("utf-8", "replace"), wanted)
 
 
 _lock = threading.RLock()
@@ -289,6 +296,18 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
         )
         return None
     return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
+
+
+def database_url(settings: config.Settings) -> str:
+    """Where rows are stored: the configured database, or the embedded one, started if need be.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    from otel_llmlog.store import embedded
+
+    if settings.store.database_url is not None:
+        return settings.store.database_url.get_secret_value()
+    return embedded.start(settings.store.embedded_dir or embedded.default_path())
 
 
 def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:

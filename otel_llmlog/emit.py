@@ -79,7 +79,7 @@ def genai(payload: CallPayload) -> Attributes:
         "gen_ai.response.id": payload.id if payload.id != payload.call_id else None,
         "gen_ai.response.model": payload.response_model,
         "gen_ai.response.finish_reasons": tuple(payload.finish_reasons) or None,
-        "gen_ai.conversation.id": payload.session_id,
+        "gen_ai.conversation.id": payload.session_id or payload.conversation_id,
         "server.address": base.hostname,
         "server.port": _port(base.port, base.scheme),
         "user.id": metadata.user_api_key_user_id,

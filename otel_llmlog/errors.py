@@ -3,9 +3,12 @@
     LLMLogError
     ├── ConfigError        fix the setting and start again
     ├── StoreUnavailable   try again: the database did not answer
-    └── RowRejected        set aside: the database answered, and will never take this row
+    ├── RowRejected        set aside: the database answered, and will never take this row
+    ├── ContentNotStored   turn content on: what was said in a conversation was not kept
+    └── UnknownResponse    nothing is known of a response that a conversation goes through
 
-The app under observation never sees any of these: they are for start-up, the pipeline and the command line.
+The app under observation never sees any of these unless it asks (`history`): they are for start-up, the pipeline and
+the command line.
 Each message is one line and says what to do next.
 """
 
@@ -26,3 +29,11 @@ class StoreUnavailable(LLMLogError):  # noqa: N818 - names say what to do, not t
 
 class RowRejected(LLMLogError):  # noqa: N818 - the same
     """The database refuses this row and always will. Set it aside."""
+
+
+class ContentNotStored(LLMLogError):  # noqa: N818 - the same
+    """What was said was not kept. Turn LLMLOG_STORE_PROMPTS_IN_SPEND_LOGS on for calls from now on."""
+
+
+class UnknownResponse(LLMLogError):  # noqa: N818 - the same
+    """No call with this response id was logged here, or it is gone. The conversation cannot be told whole."""

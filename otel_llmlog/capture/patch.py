@@ -76,8 +76,17 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=False)
-        if recorder is None or begun is None:
+        if recorder is None:
             return original(self, request, *args, **kwargs)
+        if begun is None:
+            shield = recorder.shield(request)
+            if shield is None:
+                return original(self, request, *args, **kwargs)
+            token = otel_context.attach(shield)
+            try:
+                return original(self, request, *args, **kwargs)
+            finally:
+                otel_context.detach(token)
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)
@@ -101,8 +110,17 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=True)
-        if recorder is None or begun is None:
+        if recorder is None:
             return await original(self, request, *args, **kwargs)
+        if begun is None:
+            shield = recorder.shield(request)
+            if shield is None:
+                return await original(self, request, *args, **kwargs)
+            token = otel_context.attach(shield)
+            try:
+                return await original(self, request, *args, **kwargs)
+            finally:
+                otel_context.detach(token)
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -153,6 +153,10 @@ class BatchWorker:
         """Records not settled yet."""
         with self._changed:
             return self._accepted - self._settled
+
+    def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Records that hold these bytes in a text, are wanted and may not be stored yet."""
+        return self._source.search(needle, wanted)
 
     def _run(self) -> None:
         delay = _FIRST_RETRY

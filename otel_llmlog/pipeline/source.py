@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otel_llmlog.pipeline.record import Record
@@ -36,12 +36,14 @@ class Source:
         self._lock = threading.Lock()
         self._memory: deque[tuple[Record, int]] = deque()
         self._lost = 0
+        self._taken: list[tuple[Record, int]] = []  # of memory, and not settled yet
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
         self._lock = threading.Lock()
         self._memory = deque()
         self._lost = 0
+        self._taken = []
 
     def intend(self, intent: Intent) -> int:
         """Note that a request goes out. Answers a ticket for `put`, 0 when it could not be noted on disk."""
@@ -81,6 +83,7 @@ class Source:
         """The next records; what waited in memory first, because only the disk survives."""
         with self._lock:
             waited = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
+            self._taken = waited
         if waited or self._spool is None:
             return Batch([record for record, _ in waited], tickets=[ticket for _, ticket in waited])
         entries = self._spool.read(limit)
@@ -96,6 +99,22 @@ class Source:
             self._spool.ack(batch.entries)
         for ticket in batch.tickets:
             self.forget(ticket)
+        self._taken = []
+
+    def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Records that hold these bytes in a text, are wanted and may not be stored yet. They stay where they are."""
+        with self._lock:
+            held = [record for record, _ in (*self._taken, *self._memory)]
+        found = [record for record in held if wanted(record)]
+
+        def see(payload: bytes) -> None:
+            record = decode_record(payload)
+            if record is not None and wanted(record):
+                found.append(record)
+
+        if self._spool is not None:
+            self._spool.search(needle, see)
+        return found
 
     def drop_memory(self) -> list[int]:
         """Give up what only memory holds; answers the tickets of those records, 0 for one that has no intent."""

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from psycopg import errors
 
+from otel_llmlog.store import chains
 from otel_llmlog.store.copy import NULL, Row, value
 from otel_llmlog.store.rows import SpendLogRow
 
@@ -58,7 +59,7 @@ def _returned(column: str) -> str:
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')"
     if column == "cache_hit":
         return "CASE WHEN cache_hit THEN 't' END"
-    used = (*_NAMES, *_TOKENS, *_LATEST, "spend", "session_id")
+    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, "spend")
     return f"CAST({column} AS text)" if column in used else "NULL"
 
 
@@ -76,12 +77,13 @@ def key(names: Row) -> str:
 class Added:
     """Rows by the lines of the rollups that they add to. Filled while the database stores the rows."""
 
-    __slots__ = ("_hours", "_sessions")
+    __slots__ = ("_hours", "_links", "_sessions")
 
     def __init__(self) -> None:
         # Each line holds the facts of its rows end to end: that way a row leaves the garbage collector no work.
         self._hours: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
         self._sessions: defaultdict[str, list[str]] = defaultdict(list)
+        self._links: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take in rows as they are stored, as `SpendLogRow`; only the columns in `RETURNED` need be there."""
@@ -90,6 +92,7 @@ class Added:
             hours[facts[0][:_HOUR], names] += facts
             if session != NULL:
                 sessions[session] += facts
+        self._links += chains.links(rows)
 
     def statement(self, quote: Callable[[bytes], bytes]) -> bytes:
         """The SQL that adds these rows up; empty for none. `quote` makes a literal of bytes.
@@ -104,7 +107,10 @@ class Added:
             ]
             totals = [_session(session, line) for session, line in self._sessions.items()]
         arrays = [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
-        return b"SELECT llmlog.add_to_rollups(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
+        function = b"add_to_rollups"
+        if self._links:
+            function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
+        return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
 
 def _sums(line: list[str]) -> tuple[Any, ...]:
@@ -145,7 +151,7 @@ def _session(session: str, line: list[str]) -> tuple[Any, ...]:
     )
 
 
-def _columns(lines: Sequence[tuple[object, ...]], width: int) -> list[str]:
+def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
     """Lines -> the text of an array for each of their columns."""
     if not lines:
         return ["{}"] * width

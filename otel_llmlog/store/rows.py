@@ -33,6 +33,7 @@ class SpendLogRow(NamedTuple):
     call_id: str
     session_id: str
     previous_response_id: str
+    conversation_id: str
     call_type: str
     status: str
     model: str
@@ -97,6 +98,7 @@ TEXTS = {
     "call_id": "call_id",
     "session_id": "session_id",
     "previous_response_id": "previous_response_id",
+    "conversation_id": "conversation_id",
     "call_type": "call_type",
     "status": "status",
     "model": "model",

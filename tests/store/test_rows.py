@@ -30,8 +30,11 @@ def storable_payloads(draw: st.DrawFn) -> CallPayload:
     """Payloads that our own emitter could make: times are times, amounts are amounts."""
     payload = draw(PAYLOADS)
     spend = payload.spend
+    follows = payload.previous_response_id or payload.conversation_id
     return payload.model_copy(
         update={
+            # Without one, the store finds out the session of what the call follows.
+            "session_id": draw(st.text("abc", min_size=1)) if follows else payload.session_id,
             "startTime": draw(TIMES),
             "endTime": draw(TIMES),
             "completionStartTime": draw(st.none() | TIMES),

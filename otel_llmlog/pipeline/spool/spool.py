@@ -8,10 +8,11 @@ way is delivered again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
@@ -152,6 +153,20 @@ class Spool(Log):
                         segment.in_flight -= 1
             self._retire()
             self._note_delivered()
+
+    def search(self, needle: bytes, see: Callable[[bytes], None]) -> None:
+        """Show every outcome of this process that holds these bytes, oldest first; whose they are does not change.
+
+        Some may be acknowledged: their segment is not removed yet. What cannot be read is left out.
+        """
+        with self._reading:  # no segment is removed meanwhile
+            with self._lock:
+                segments = [(segment, segment.size) for segment in self._segments.values()]
+            for segment, end in segments:
+                with contextlib.suppress(OSError):
+                    for frame in frames.scan(segment.read, 0, end, segment.seed):
+                        if isinstance(frame, frames.Frame) and frame.kind == frames.OUTCOME and needle in frame.payload:
+                            see(frame.payload)
 
     def _retire(self) -> None:
         """Remove the oldest segments as far as nothing in them is needed."""
