@@ -28,7 +28,7 @@ _LIMITS = (
 
 
 # Rows per network write: the server reads one piece while the next is being formatted.
-PIECE_ROWS = 128
+PIECE_ROWS = 32
 
 # A row for each table; most calls keep no content.
 Stored = tuple[rows.SpendLogRow, rows.SpendLogContent | None]
