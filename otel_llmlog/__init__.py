@@ -2,9 +2,10 @@
 
 from otel_llmlog.capture.context import context
 from otel_llmlog.configure import LLMLogInstrumentor, flush, instrument, uninstrument
-from otel_llmlog.errors import ConfigError, LLMLogError, RowRejected, StoreUnavailable
+from otel_llmlog.errors import AuditNotRecorded, ConfigError, LLMLogError, RowRejected, StoreUnavailable
 
 __all__ = [
+    "AuditNotRecorded",
     "ConfigError",
     "LLMLogError",
     "LLMLogInstrumentor",

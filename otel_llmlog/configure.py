@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry import trace
+from opentelemetry import _logs, trace
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
     OTEL_EXPORTER_OTLP_PROTOCOL,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
@@ -36,6 +37,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_llmlog import config, emit, lazily
+from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.reading import Reader
@@ -43,6 +45,7 @@ from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.logs import LLMLogLogProcessor, Writer
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
@@ -62,11 +65,13 @@ class Runtime:
     recorder: Recorder
     worker: BatchWorker | None
     processor: LLMLogSpanProcessor
+    audit: LLMLogLogProcessor
 
     def flush(self, timeout: float) -> bool:
         """Wait until every call that has ended is stored; False when that took longer than `timeout` seconds."""
         read = self.recorder.flush(timeout)
-        return (self.worker is None or self.worker.flush(timeout)) and read
+        forwarded = watching.flush(timeout)
+        return (self.worker is None or self.worker.flush(timeout)) and read and forwarded
 
 
 _lock = threading.RLock()
@@ -74,8 +79,11 @@ _runtime: Runtime | None = None
 _starting = False
 
 
-def start() -> Runtime | None:
-    """Build and start everything, once. None when OTel itself is switched off. Raises ConfigError."""
+def start(*, capture: bool = True) -> Runtime | None:
+    """Build and start everything, once. None when OTel itself is switched off. Raises ConfigError.
+
+    `capture`: see the calls on the wire. Off for who brings calls of its own, LiteLLM's callback say.
+    """
     global _runtime, _starting  # noqa: PLW0603 - one process, one runtime
     with _lock:
         if _runtime is not None or _starting:
@@ -86,7 +94,12 @@ def start() -> Runtime | None:
         try:
             settings = config.load()
             _runtime = _build(settings)
-            patch.install(_runtime.recorder, inject_usage=settings.capture.inject_stream_usage)
+            if capture:
+                managed = client.watcher(settings.capture.provider_hosts) if settings.audit.audit_client else None
+                patch.install(_runtime.recorder, inject_usage=settings.capture.inject_stream_usage, managed=managed)
+            recording.install(_runtime.audit)
+            if settings.audit.audit_asgi:
+                asgi.install(settings.audit.audit_routes)
         finally:
             _starting = False
         atexit.register(stop)
@@ -110,9 +123,13 @@ def stop() -> None:
         return
     timeout = runtime.settings.pipeline.shutdown_timeout
     runtime.recorder.finish(timeout)
+    watching.flush(timeout)
     patch.remove()
+    asgi.remove()
+    recording.install(None)
     if runtime.worker is not None:
         runtime.worker.close(timeout)
+    runtime.audit.close()
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -191,7 +208,8 @@ def _build(settings: config.Settings) -> Runtime:
     for name, meant in config.unknown_variables().items():
         stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
     _ensure_provider(stats)
-    exporter = None if settings.pipeline.disable_spend_logs else _exporter(settings, stats)
+    wanted = settings.audit.store_audit_logs or not settings.pipeline.disable_spend_logs
+    exporter = _exporter(settings, stats) if wanted else None
     worker = _worker(exporter, settings, stats) if exporter else None
     processor: LLMLogSpanProcessor
 
@@ -211,7 +229,11 @@ def _build(settings: config.Settings) -> Runtime:
     add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
     if add is not None:
         add(processor)
-    return Runtime(settings, stats, recorder, worker, processor)
+    audit = LLMLogLogProcessor(worker, _audit_writer(settings), settings.audit, stats, _service_name)
+    add = getattr(_logs.get_logger_provider(), "add_log_record_processor", None)
+    if add is not None:
+        add(audit)
+    return Runtime(settings, stats, recorder, worker, processor, audit)
 
 
 def _pricer(settings: config.Settings) -> Pricer:
@@ -223,7 +245,7 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
     if settings.pipeline.exporter == "otlp":
         from otel_llmlog.pipeline import otlp
 
-        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers())
+        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers(), otlp.logs_endpoint())
     # Imported here and on first use: database libraries take longer to import than most apps take to start.
     from otel_llmlog.store import embedded
 
@@ -252,6 +274,20 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
         )
         return None
     return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
+
+
+def _audit_writer(settings: config.Settings) -> Writer | None:
+    """What stores an audit event while its caller waits; None where rows go to a collector, or nowhere."""
+    from otel_llmlog.store import embedded
+
+    store, url = settings.store, settings.store.database_url
+    if settings.pipeline.exporter != "postgres" or (url is None and not embedded.installed()):
+        return None
+    return _LazyWriter(
+        lambda: url.get_secret_value() if url else embedded.start(store.embedded_dir or embedded.default_path()),
+        store,
+        settings.audit.audit_sync_timeout,
+    )
 
 
 def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:
@@ -324,6 +360,35 @@ class _Lazy:
             self._exporter.close()
 
 
+class _LazyWriter:
+    """The same for a writer that is waited for. It sees to the tables, too: nothing may have been stored before."""
+
+    def __init__(self, url: Callable[[], str], store: config.StoreSettings, timeout: float) -> None:
+        self._url = url
+        self._settings = store
+        self._timeout = timeout
+        self._writer: Writer | None = None
+
+    def store(self, record: Record) -> None:
+        with lazily.importing():
+            from otel_llmlog.store import audit_rows, connect
+            from otel_llmlog.store.postgres import PostgresExporter
+        if self._writer is None:
+            url, settings = self._url(), self._settings
+            tables = PostgresExporter(url, auto_migrate=settings.auto_migrate, connect_timeout=settings.connect_timeout)
+            try:
+                tables.open()
+            finally:
+                tables.close()
+            seconds = min(settings.connect_timeout, max(1, round(self._timeout)))
+            self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
+        self._writer.store(record)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
 def _service_name() -> str:
     resource = getattr(trace.get_tracer_provider(), "resource", None)
     name = resource.attributes.get("service.name") if resource is not None else None
@@ -355,7 +420,8 @@ def sdk_defaults(environ: Mapping[str, str]) -> dict[str, str]:
     defaults = {
         OTEL_TRACES_EXPORTER: "otlp" if traces else "none",
         OTEL_METRICS_EXPORTER: "otlp" if measured else "none",
-        OTEL_LOGS_EXPORTER: "none",
+        # Audit events; the app's own log lines only where OpenTelemetry is told to send those, too.
+        OTEL_LOGS_EXPORTER: "otlp" if OTEL_EXPORTER_OTLP_LOGS_ENDPOINT in environ else "none",
         OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
     }
     return {name: value for name, value in defaults.items() if name not in environ}

@@ -20,17 +20,24 @@ from otel_llmlog.capture.streams import Tees, make_tees
 
 LIBRARIES = ("httpx", "httpx2")
 
+# Told of a request that is no LLM call; answers None, or what is to be called with the response or the exception.
+Watch = Callable[[Any], Callable[[Any, BaseException | None], None] | None]
+
 _recorder: Recorder | None = None
+_managed: Watch | None = None
 _inject_usage = False
 _hooked = False
 # library name -> (class, the `send` it had, ours)
 _originals: dict[str, list[tuple[type[Any], Any, Any]]] = {}
 
 
-def install(recorder: Recorder, *, inject_usage: bool) -> None:
-    """Capture every call from now on, also of libraries that are imported later."""
-    global _recorder, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
-    _recorder, _inject_usage = recorder, inject_usage
+def install(recorder: Recorder, *, inject_usage: bool, managed: Watch | None = None) -> None:
+    """Capture every call from now on, also of libraries that are imported later.
+
+    `managed`: looks at requests that are no LLM calls, for those to a management API. Never raises.
+    """
+    global _recorder, _managed, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
+    _recorder, _managed, _inject_usage = recorder, managed, inject_usage
     if not _hooked:
         _hooked = True
         for name in LIBRARIES:
@@ -77,7 +84,16 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=False)
         if recorder is None or begun is None:
-            return original(self, request, *args, **kwargs)
+            ended = None if recorder is None or _managed is None else _managed(request)
+            if ended is None:
+                return original(self, request, *args, **kwargs)
+            try:
+                response = original(self, request, *args, **kwargs)
+            except BaseException as error:
+                ended(None, error)
+                raise
+            ended(response, None)
+            return response
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)
@@ -102,7 +118,16 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=True)
         if recorder is None or begun is None:
-            return await original(self, request, *args, **kwargs)
+            ended = None if recorder is None or _managed is None else _managed(request)
+            if ended is None:
+                return await original(self, request, *args, **kwargs)
+            try:
+                response = await original(self, request, *args, **kwargs)
+            except BaseException as error:
+                ended(None, error)
+                raise
+            ended(response, None)
+            return response
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)
