@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
-import re
+import string
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
@@ -30,9 +30,9 @@ MAX_NOTES = 20
 LEFT_OUT = "[left out]"
 CYCLE = "[contains itself]"
 _INTEGERS = range(-(10**30), 10**30)
-# A run of what keys are made of, as long as any key.
-_WORD_AT_END = re.compile(r"[\w.+/=-]{1,4096}\Z")
-_WORD_AT_START = re.compile(r"\A[\w.+/=-]{1,4096}")
+# What keys are made of, and the characters of the longest.
+_KEY_CHARACTERS = string.ascii_letters + string.digits + "_.+/=-"
+_LONGEST_KEY = 4_096
 
 
 def snapshot(value: Any, name: str) -> tuple[Any, list[str]]:
@@ -117,7 +117,9 @@ class _Snapshot:
             # Half a key has no key's shape any more, so the words at the cut go with it.
             head, tail = text[: MAX_TEXT // 3], text[-(MAX_TEXT - MAX_TEXT // 3) :]
             skipped = f"... [{len(text) - MAX_TEXT} characters skipped] ..."
-            text = _WORD_AT_END.sub("", head) + skipped + _WORD_AT_START.sub("", tail)
+            head = head[:-_LONGEST_KEY] + head[-_LONGEST_KEY:].rstrip(_KEY_CHARACTERS)
+            tail = tail[:_LONGEST_KEY].lstrip(_KEY_CHARACTERS) + tail[_LONGEST_KEY:]
+            text = head + skipped + tail
         text = clean(mask_in_audit(text))
         self._characters += len(text)
         return text
