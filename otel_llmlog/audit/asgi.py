@@ -7,8 +7,10 @@ the app. A handler that records the operation itself is not recorded twice.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -28,6 +30,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# Seconds that a refusal may wait for the rest of what it refuses.
+_PATIENCE = 1.0
 # In the scope of a request that is watched: an app mounted in another one does not watch it again.
 _WATCHED = "otel_llmlog.audit"
 
@@ -75,6 +79,9 @@ class _Exchange:
         self._request = bytearray()
         self._answer = bytearray()
         self._too_long = False
+        self._whole = False
+        # What was read before the app asked for it; the app gets it first.
+        self._ahead: deque[Message] = deque()
         self._status: int | None = None
         self._context_user: str | None = None
 
@@ -94,9 +101,13 @@ class _Exchange:
                 self._record(error)
 
     async def _receive(self) -> Message:
+        return self._ahead.popleft() if self._ahead else await self._next()
+
+    async def _next(self) -> Message:
         message = await self._receive_on()
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         if message["type"] == "http.request" and (body := message.get("body")):
-            self._too_long = len(self._request) + len(body) > MAX_BODY
+            self._too_long = self._too_long or len(self._request) + len(body) > MAX_BODY
             self._request += body[: MAX_BODY - len(self._request)]
         return message
 
@@ -105,9 +116,20 @@ class _Exchange:
             self._status = message["status"]
             # While the handler's context is still there: what it said of itself is gone when it has returned.
             self._context_user = context.current().user
+            if self._status >= 400 and not self._whole:
+                await self._read_ahead()
         elif message["type"] == "http.response.body" and (body := message.get("body")):
             self._answer += body[: MAX_BODY + 1 - len(self._answer)]
         await self._send_on(message)
+
+    async def _read_ahead(self) -> None:
+        """A request that is refused by its headers was not read: what it asked for is known from its body alone."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while not self._whole and not self._too_long:
+                    self._ahead.append(await self._next())
+        except (TimeoutError, RuntimeError):  # a client that is slow to say it, a loop that is not asyncio's
+            self._too_long = True
 
     def _record(self, error: BaseException | None) -> None:
         try:
