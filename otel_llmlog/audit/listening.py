@@ -225,6 +225,8 @@ def _given_identity(mapper: Mapper[Any], given: Mapping[str, Any]) -> str:
 
 
 def _after_commit(session: Session) -> None:
+    if session.get_nested_transaction() is not None:  # a savepoint that is released; it may still be rolled back
+        return
     for engine in session.info.pop(_WROTE, ()):
         outbox.kick(engine)
     made: list[tuple[SessionTransaction | None, AuditEvent]] = session.info.pop(_MADE, [])
