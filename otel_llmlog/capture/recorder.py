@@ -25,6 +25,7 @@ from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.dialects.llmlog import Attributes
+from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import recognise
 from otel_llmlog.stats import Stats
 
@@ -213,6 +214,18 @@ class Recorder:
             self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
         except Exception as error:  # other people's span processors and metric readers run in here
             self._stats.error("emit", error)
+
+    def take(self, payload: CallPayload, outer: Context) -> None:
+        """Take in a call that another library saw from end to end; its times are those of the payload."""
+        start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
+        span = emit.start_span(self._tracer, payload.operation, outer, start_ns)
+        ids = _ids(span, outer)
+        payload = payload.model_copy(update={"trace_id": ids.trace_id})
+        attributes = llmlog.encode(payload)
+        self._stats.count("captured")
+        self._outlet.accept(ids, start_ns, end_ns, attributes)
+        emit.end_span(span, payload, attributes, end_ns)
+        self._metrics.record(payload, trace.set_span_in_context(span, outer))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""

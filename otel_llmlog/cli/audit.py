@@ -24,6 +24,7 @@ from otel_llmlog.store.audit_reader import AuditFilter, AuditReader
 
 app = typer.Typer(help="Who changed what; whether the audit logs are whole.", no_args_is_help=True)
 _COLUMNS = ("seq", "time", "actor", "what", "object", "outcome", "changed")
+_NARROW_COLUMNS = ("seq", "time", "actor", "what", "object", "outcome")
 # LiteLLM's long names of tables, short.
 _TABLES = {operation.table_name: name.partition(".")[0] for name, operation in OPERATIONS.items()}
 # Fields named in a line of the list.
@@ -94,7 +95,9 @@ def list_(
         for row in found:
             typer.echo(render.as_json(_plain(row)))
     elif found:
-        Console().print(render.table(_COLUMNS, map(_cells, found)))
+        console = Console()
+        names = _NARROW_COLUMNS if console.width < render.NARROW else _COLUMNS
+        console.print(render.table(names, [_cells(row)[: len(names)] for row in found]))
     else:
         typer.echo("No audit logs there.")
 
@@ -199,6 +202,11 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.hex() if isinstance(value, bytes | memoryview) else value for name, value in row.items()}
 
 
+def _short(object_id: str) -> str:
+    """A key's hash by its beginning; `--object` takes the whole one, which `show` tells."""
+    return f"{object_id[:12]}…" if len(object_id) == 64 else object_id
+
+
 def _cells(row: Mapping[str, Any]) -> list[Text]:
     fields = [change.field for change in differences(row["before_value"], row["updated_values"])]
     more = f" +{len(fields) - _FIELDS_SHOWN}" if len(fields) > _FIELDS_SHOWN else ""
@@ -209,7 +217,7 @@ def _cells(row: Mapping[str, Any]) -> list[Text]:
         render.text(f"{row['updated_at']:%m-%d %H:%M:%S}", "dim"),
         render.text(row["changed_by"] or (f"key {key[:8]}" if key else "?")),
         render.text(row["operation"] or f"{_TABLES.get(row['table_name'], row['table_name'])} {row['action']}"),
-        render.text(row["object_id"]),
+        render.text(_short(row["object_id"])),
         render.text(row["outcome"], "green" if done else "red"),
         render.text(", ".join(fields[:_FIELDS_SHOWN]) + more),
     ]
