@@ -205,7 +205,7 @@ async def _raw(app: Any, path: str, pieces: list[bytes]) -> tuple[list[Any], lis
         order.append("send")
         sent.append(dict(message))
 
-    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": [], "query_string": b"",
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "method": "POST", "path": path, "raw_path": path.encode(), "headers": [], "query_string": b"",
              "http_version": "1.1", "scheme": "http", "server": ("t", 80), "client": ("10.0.0.9", 1), "root_path": ""}  # fmt: skip
     await app(scope, receive, send)
     return sent, order
