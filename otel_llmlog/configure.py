@@ -350,14 +350,18 @@ class _Lazy:
     def _made(self) -> Exporter:
         if self._exporter is None:
             self._exporter = self._connect()
-            # An embedded server's own exit handler was registered just now and would run before ours: go first again.
-            atexit.unregister(stop)
-            atexit.register(stop)
+            _go_first_at_exit()
         return self._exporter
 
     def close(self) -> None:
         if self._exporter is not None:
             self._exporter.close()
+
+
+def _go_first_at_exit() -> None:
+    # An embedded server's own exit handler was registered just now and would run before ours.
+    atexit.unregister(stop)
+    atexit.register(stop)
 
 
 class _LazyWriter:
@@ -374,13 +378,14 @@ class _LazyWriter:
             from otel_llmlog.store import audit_rows, connect
             from otel_llmlog.store.postgres import PostgresExporter
         if self._writer is None:
-            url, settings = self._url(), self._settings
-            tables = PostgresExporter(url, auto_migrate=settings.auto_migrate, connect_timeout=settings.connect_timeout)
+            url = self._url()
+            _go_first_at_exit()
+            seconds = min(self._settings.connect_timeout, max(1, round(self._timeout)))
+            tables = PostgresExporter(url, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
             try:
                 tables.open()
             finally:
                 tables.close()
-            seconds = min(settings.connect_timeout, max(1, round(self._timeout)))
             self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
         self._writer.store(record)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -21,8 +20,6 @@ from otel_llmlog.audit.catalogue import Operation
 from otel_llmlog.audit.changing import status_of
 from otel_llmlog.audit.routes import MAX_BODY, Match, Routes
 from otel_llmlog.capture import context
-
-_log = logging.getLogger("otel_llmlog")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -155,7 +152,7 @@ class _Exchange:
                     },
                 )
         except Exception as failed:  # the app's answer is on its way, whatever we make of it
-            _log.warning("a management request could not be recorded: %s", type(failed).__name__)
+            recording.warn("audit.asgi", f"a management request could not be recorded: {type(failed).__name__}")
 
     def _who(self, said: str | None) -> str | None:
         if self._changed_by is not None and (found := self._changed_by(self._scope)) is not None:

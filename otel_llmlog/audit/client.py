@@ -6,14 +6,12 @@ its host is named a LiteLLM proxy, so that nobody else's API is recorded; what i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_llmlog.audit import recording, routes
 from otel_llmlog.audit.routes import Match, Routes
 
-_log = logging.getLogger("otel_llmlog")
 # What LLMLOG_PROVIDER_HOSTS calls a LiteLLM proxy.
 PROXY = "litellm_proxy"
 
@@ -39,14 +37,14 @@ def _watch(request: Any, proxies: frozenset[str]) -> Ended | None:
             return None
         body = _content(request)
     except Exception as failed:  # the app's request goes out, whatever we make of it
-        _log.warning("a management call could not be looked at: %s", type(failed).__name__)
+        recording.warn("audit.client", f"a management call could not be looked at: {type(failed).__name__}")
         return None
 
     def ended(response: Any, error: BaseException | None) -> None:
         try:
             _record(match, request, headers, body, response, error)
         except Exception as failed:  # the response is the app's
-            _log.warning("a management call could not be recorded: %s", type(failed).__name__)
+            recording.warn("audit.client", f"a management call could not be recorded: {type(failed).__name__}")
 
     return ended
 

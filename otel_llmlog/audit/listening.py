@@ -49,9 +49,10 @@ def watch(models: Sequence[type[Any]], table_name: str | None, *, outbox: bool) 
             ("after_delete", _after_delete),
         ):
             events.listen(model, name, listener, propagate=True)
-        for attribute in mapper.column_attrs:
+        # Not `column_attrs`: that would configure all mappers, and some may not be defined yet.
+        for key in mapper.columns.keys():  # noqa: SIM118 - no dict
             # Makes SQLAlchemy load the value that is replaced, if it is not there.
-            events.listen(getattr(model, attribute.key), "set", _set, active_history=True, propagate=True)
+            events.listen(getattr(model, key), "set", _set, active_history=True, propagate=True)
     _listen()
 
 

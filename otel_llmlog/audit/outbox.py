@@ -6,11 +6,11 @@ go to a collector; forwarded twice it is stored once, because its id is its own.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -30,8 +30,6 @@ from otel_llmlog import emit
 from otel_llmlog.audit import recording
 from otel_llmlog.errors import AuditNotRecorded
 from otel_llmlog.payload import AuditEvent
-
-_log = logging.getLogger("otel_llmlog")
 
 NAME = "llmlog_audit_outbox"
 # Events in one transaction of the app's database.
@@ -106,7 +104,11 @@ def _lot(connection: Connection) -> tuple[int, AuditNotRecorded | None]:
     waiting = select(outbox).order_by(outbox.c.id).limit(_AT_ONCE).with_for_update(skip_locked=True)
     done, left = [], None
     for row in connection.execute(waiting).all():
-        event = AuditEvent.model_validate_json(row.event)
+        try:
+            event = AuditEvent.model_validate_json(row.event)
+        except ValidationError:
+            recording.warn("outbox", f"row {row.id} of {NAME} is no audit event; it stays there")
+            continue
         try:
             outlet.hand_over(event)
         except AuditNotRecorded as error:
@@ -149,11 +151,8 @@ class _Forwarder:
             try:
                 forward(self._engine)
             except Exception as error:  # the audit logs or the app's database are away: what waits is safe there
-                _log.warning(
-                    "audit events wait in %s: %s",
-                    NAME,
-                    error if isinstance(error, AuditNotRecorded) else type(error).__name__,
-                )
+                why = str(error) if isinstance(error, AuditNotRecorded) else type(error).__name__
+                recording.warn("outbox", f"audit events wait in {NAME}: {why}")
                 with self._changed:
                     self._changed.wait(delay)
                 delay = min(2 * delay, _LAST_RETRY)

@@ -8,7 +8,6 @@ objects do not reach it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -24,8 +23,11 @@ from otel_llmlog.audit.values import snapshot
 from otel_llmlog.capture import context
 from otel_llmlog.errors import AuditNotRecorded
 from otel_llmlog.payload import AuditEvent, AuditOutcome
+from otel_llmlog.stats import Stats
 
-_log = logging.getLogger("otel_llmlog")
+_stats = Stats()
+# A line in the log, at most once a minute for each kind.
+warn = _stats.warn
 # Times outside these years (epoch seconds) are no clock's.
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 
@@ -116,13 +118,13 @@ def submit(made: AuditEvent, *, sync: bool = False) -> None:
     try:
         emit.audit_log(made)
     except Exception as error:  # a logger provider of the app's; the row does not depend on it
-        _log.warning("an audit event could not be logged to OpenTelemetry: %s", type(error).__name__)
+        warn("audit.otel", f"an audit event could not be logged to OpenTelemetry: {type(error).__name__}")
     if sync:
         if to is None:
             raise AuditNotRecorded("otel-llmlog is not switched on: call otel_llmlog.instrument()", made.id)
         to.store(made)
     elif to is None:
-        _log.warning("an audit event has no row: otel-llmlog is not switched on, call otel_llmlog.instrument()")
+        warn("audit.off", "an audit event has no row: otel-llmlog is not switched on, call otel_llmlog.instrument()")
     else:
         to.accept(made)
 

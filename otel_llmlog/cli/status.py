@@ -33,6 +33,8 @@ def summary(directory: str) -> dict[str, Any]:
         "processes": len(reports),
         "live": sum(one.live for one in reports),
         "captured": total["captured"],
+        "audited": total["audited"],
+        "audited_at_once": total["audit.stored_at_once"],
         "written": total["written"],
         "duplicates_ignored": total["duplicates"],
         "adopted": total["adopted"],

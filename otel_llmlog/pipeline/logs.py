@@ -17,7 +17,7 @@ from otel_llmlog import redact
 from otel_llmlog.config import AuditSettings
 from otel_llmlog.dialects import audit
 from otel_llmlog.emit import SCOPE
-from otel_llmlog.errors import AuditNotRecorded, LLMLogError
+from otel_llmlog.errors import AuditNotRecorded, LLMLogError, RowRejected
 from otel_llmlog.payload import AuditEvent
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Record
@@ -68,9 +68,15 @@ class LLMLogLogProcessor(LogRecordProcessor):
         try:
             self._writer.store(record)
         except LLMLogError as error:
-            self._stats.count("audit.not_in_time")
+            self._stats.count("audit.not_at_once")
             self._put(record)
-            raise AuditNotRecorded(f"not stored yet: {error}; it waits in the spool", event.id) from None
+            refused = isinstance(error, RowRejected)
+            what = (
+                f"refused: {error}; it is kept as a dead letter"
+                if refused
+                else f"not stored yet: {error}; it waits in the spool"
+            )
+            raise AuditNotRecorded(what, event.id) from None
         except BaseException:
             # Interrupted: whether it was committed cannot be known, and stored twice it is stored once.
             self._put(record)
@@ -85,8 +91,13 @@ class LLMLogLogProcessor(LogRecordProcessor):
         if self._writer is None or not self._settings.store_audit_logs:
             self.accept(event)
             return
+        record = _record(event, self._service_name())
         try:
-            self._writer.store(_record(event, self._service_name()))
+            self._writer.store(record)
+        except RowRejected:
+            # It would be refused again and again, and others wait behind it: let it become a dead letter.
+            self._put(record)
+            return
         except LLMLogError as error:
             raise AuditNotRecorded(str(error), event.id) from None
         self._stats.count("audit.stored_at_once")

@@ -217,17 +217,19 @@ def test_events_wait_in_the_outbox_while_the_audit_logs_are_away_and_come_once(a
     assert audit.forward(engine) == 0
 
 
-def test_a_forwarder_that_dies_after_delivery_delivers_no_second_row(audited: Auditing, engine: Any) -> None:
-    recording.install(None)
+def test_a_forwarder_that_dies_after_delivery_delivers_no_second_row(
+    audited: Auditing, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "kick", lambda _engine: None)  # this test is the only forwarder
     with Session(engine) as session:
         session.add(Account(name="ada"))
         session.commit()
-    recording.install(audited.processor)
     with engine.connect() as connection:
         assert outbox._lot(connection) == (1, None)
         connection.rollback()  # as if the process had been killed before its COMMIT
     assert waiting(engine) == 1
-    assert watching.flush(20)
+    assert audit.forward(engine) == 1
+    assert waiting(engine) == 0
     assert len(rows_of(audited)) == 1
 
 
@@ -247,6 +249,29 @@ def test_several_forwarders_share_an_outbox(audited: Auditing, empty_database_ur
     assert len(rows_of(audited)) == 500
     assert waiting(engine) == 0
     engine.dispose()
+
+
+def test_an_event_the_audit_logs_refuse_becomes_a_dead_letter_and_holds_nobody_up(
+    audited: Auditing, engine: Any
+) -> None:
+    with psycopg.connect(audited.url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE llmlog.audit_logs ADD CONSTRAINT no_eve CHECK (changed_by <> 'eve')")
+        try:
+            with Session(engine) as session:
+                for user in ("eve", "ada"):
+                    with otel_llmlog.context(user=user):
+                        session.add(Account(name=user))
+                        session.flush()
+                session.execute(text("INSERT INTO llmlog_audit_outbox (event_id, event) VALUES ('x', 'no event')"))
+                session.commit()
+            assert [row[4]["name"] for row in rows_of(audited)] == ["ada"]
+            assert waiting(engine) == 1
+        finally:
+            connection.execute("ALTER TABLE llmlog.audit_logs DROP CONSTRAINT no_eve")
+        found = connection.execute(
+            "SELECT record->'attributes'->>'llmlog.audit.changed_by' FROM llmlog.dead_letters"
+        ).fetchall()
+    assert ("eve",) in found
 
 
 KILLED = """
@@ -300,12 +325,19 @@ def test_the_app_may_have_its_own_name_for_what_it_watches_and_subclasses_count(
         __tablename__ = "animals"
         id: Mapped[int] = mapped_column(primary_key=True)
         kind: Mapped[str]
+        tags: Mapped[list[Any]] = relationship("Tag")
         __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
 
     class Dog(Animal):
         __mapper_args__: ClassVar = {"polymorphic_identity": "dog"}
 
-    audit.watch(Animal)
+    audit.watch(Animal)  # whose Tag is not defined yet
+
+    class Tag(OwnBase):
+        __tablename__ = "tags"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        animal_id: Mapped[int] = mapped_column(ForeignKey("animals.id"))
+
     audit.watch(Animal, table_name="a second time changes nothing")
     engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
     OwnBase.metadata.create_all(engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from otel_llmlog.demo.provider import LocalProvider
 from otel_llmlog.redact import is_credential
 from tests.e2e.conftest import ROOT, SCRIPTS
 
@@ -131,6 +133,19 @@ def test_every_field_that_litellm_tells_is_in_the_row(
         _check(one, by_id[one["id"]], content=content)
     assert sorted(row["session_id"] for row in rows if row["session_id"]) == ["session-1", "session-2"]
     _check_audit(events)
+
+
+def test_beside_wire_capture_the_callback_adds_cache_hits_only(
+    app_environment: dict[str, str], provider: LocalProvider, rows: Callable[[], list[dict[str, Any]]]
+) -> None:
+    command = [str(PYTHON), str(SCRIPTS / "litellm_wire.py")]
+    done = subprocess.run(command, env=app_environment, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(provider.requests) == 1
+    assert sorted((row["cost_source"], row["cache_hit"]) for row in rows()) == [
+        ("genai-prices", None),
+        ("litellm", True),
+    ]
 
 
 def _check_audit(events: list[dict[str, Any]]) -> None:
