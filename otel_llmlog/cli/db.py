@@ -69,7 +69,7 @@ def prune(
     """Remove rows older than their LLMLOG_MAXIMUM_…_RETENTION_PERIOD now. Sums by hour and by session stay."""
     settings = config.load()
     if not retention.wanted(settings.retention):
-        typer.echo("No LLMLOG_MAXIMUM_…_RETENTION_PERIOD is set: rows are kept for ever.", err=True)
+        typer.echo("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
         raise typer.Exit(2)
     url = database.url(settings)
     found = (retention.plan if dry_run else retention.prune)(url, settings.retention)
