@@ -6,6 +6,7 @@ go to a collector; forwarded twice it is stored once, because its id is its own.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -39,6 +40,16 @@ _FIRST_RETRY, _LAST_RETRY = 0.25, 15.0
 
 _forwarders: dict[Engine, _Forwarder] = {}
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - its owner may not exist here
+    _lock = threading.Lock()
+    _forwarders.clear()
+
+
+# The threads, and who held their locks, stayed with the parent. What waits is in the database, for whoever comes.
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def table(metadata: MetaData) -> Table:
