@@ -2,17 +2,30 @@
 
 from otel_llmlog.capture.context import context
 from otel_llmlog.configure import LLMLogInstrumentor, flush, instrument, uninstrument
-from otel_llmlog.errors import AuditNotRecorded, ConfigError, LLMLogError, RowRejected, StoreUnavailable
+from otel_llmlog.errors import (
+    AuditNotRecorded,
+    ConfigError,
+    ContentNotStored,
+    LLMLogError,
+    RowRejected,
+    StoreUnavailable,
+    UnknownResponse,
+)
+from otel_llmlog.recall import ahistory, history
 
 __all__ = [
     "AuditNotRecorded",
     "ConfigError",
+    "ContentNotStored",
     "LLMLogError",
     "LLMLogInstrumentor",
     "RowRejected",
     "StoreUnavailable",
+    "UnknownResponse",
+    "ahistory",
     "context",
     "flush",
+    "history",
     "instrument",
     "uninstrument",
 ]

@@ -124,7 +124,7 @@ class IdentitySettings(_Part):
     end_user: str | None = None
     """End user that calls without one are booked on."""
     session_id: str | None = None
-    """Session of calls that name none, such as one batch run. Unset: session_id stays NULL."""
+    """Session of calls that name none, such as one batch run. Unset: that of the call they follow, or none."""
     tags: Names = ()
     """Tags added to every call, separated by commas."""
     api_key_aliases: Table = Field({}, repr=False)
@@ -168,7 +168,7 @@ class PipelineSettings(_Part):
     queue_size: int = Field(2_000, gt=0)
     """Records that may wait in memory, when the spool takes no more. When full, new ones are dropped and counted."""
     batch_size: int = Field(512, gt=0, le=10_000)
-    """Rows per transaction."""
+    """Calls that fill a batch. When more wait, up to four batches share a transaction."""
     flush_interval: float = Field(0.5, gt=0, le=60)
     """Seconds a record may wait for its batch to fill."""
     shutdown_timeout: float = Field(10.0, ge=0, le=300)

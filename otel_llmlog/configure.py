@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_llmlog import config, emit, lazily
+from otel_llmlog import config, emit, forks
 from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
@@ -54,6 +55,8 @@ from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
 VERSION = version("otel-llmlog")
+# Seconds that who asks for a call that has just ended waits until it is read: a few milliseconds, as a rule.
+_READ_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,28 @@ class Runtime:
         forwarded = watching.flush(timeout)
         return (self.worker is None or self.worker.flush(timeout)) and read and forwarded
 
+    def unstored(self, needle: str, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Calls of this process that have ended, hold this text, are wanted and may not be stored yet."""
+        self.recorder.flush(_READ_SECONDS)
+        return [] if self.worker is None else self.worker.search(needle.encode("utf-8", "replace"), wanted)
+
 
 _lock = threading.RLock()
 _runtime: Runtime | None = None
 _starting = False
+_stopping = False
+_killed_by = 0
+"""Number of a signal that came while `stop` was at work: it takes effect when that is done."""
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _stopping, _killed_by  # noqa: PLW0603 - whoever was at it is not here
+    _lock = threading.RLock()
+    _stopping, _killed_by = False, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def start(*, capture: bool = True) -> Runtime | None:
@@ -110,26 +131,49 @@ def start(*, capture: bool = True) -> Runtime | None:
 
 
 def _stop_at_end_of_child(at_end: Callable[[], None]) -> None:
-    multiprocessing.util.Finalize(None, at_end, exitpriority=0)
+    multiprocessing.util.Finalize(None, _stop_after_threads, (at_end,), exitpriority=0)
+
+
+def _stop_after_threads(at_end: Callable[[], None]) -> None:
+    """Here, other than at the end of a program, threads that the app waits for may still make calls."""
+    here = threading.current_thread()
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not here]
+    if not others:
+        at_end()
+        return
+
+    def wait() -> None:
+        for thread in others:
+            thread.join()
+        at_end()
+
+    threading.Thread(target=wait, name="llmlog-stop", daemon=False).start()
 
 
 def stop() -> None:
     """Write what is left and give everything back. May be called twice."""
-    global _runtime
+    global _runtime, _stopping, _killed_by  # noqa: PLW0603 - one process, one runtime
     with _lock:
         runtime, _runtime = _runtime, None
+        _stopping = _stopping or runtime is not None
     atexit.unregister(stop)
     if runtime is None:
         return
-    timeout = runtime.settings.pipeline.shutdown_timeout
-    runtime.recorder.finish(timeout)
-    watching.flush(timeout)
-    patch.remove()
-    asgi.remove()
-    recording.install(None)
-    if runtime.worker is not None:
-        runtime.worker.close(timeout)
-    runtime.audit.close()
+    try:
+        deadline = time.monotonic() + runtime.settings.pipeline.shutdown_timeout
+        runtime.recorder.finish(deadline - time.monotonic())
+        watching.flush(max(0.0, deadline - time.monotonic()))
+        patch.remove()
+        asgi.remove()
+        recording.install(None)
+        if runtime.worker is not None:
+            runtime.worker.close(max(0.0, deadline - time.monotonic()))
+        runtime.audit.close()
+    finally:
+        _stopping = False
+        number, _killed_by = _killed_by, 0
+        if number:
+            os.kill(os.getpid(), number)
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -217,7 +261,7 @@ def _build(settings: config.Settings) -> Runtime:
         read = recorder.flush(timeout)
         return (worker is None or worker.flush(timeout)) and read
 
-    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _service_name, flush_all)
+    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _ServiceName(), flush_all)
     recorder = Recorder(
         settings.capture,
         Reader(settings, _pricer(settings), TokenCounter(), stats),
@@ -229,7 +273,7 @@ def _build(settings: config.Settings) -> Runtime:
     add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
     if add is not None:
         add(processor)
-    audit = LLMLogLogProcessor(worker, _audit_writer(settings), settings.audit, stats, _service_name)
+    audit = LLMLogLogProcessor(worker, _audit_writer(settings), settings.audit, stats, _ServiceName())
     add = getattr(_logs.get_logger_provider(), "add_log_record_processor", None)
     if add is not None:
         add(audit)
@@ -252,7 +296,7 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
     store = settings.store
 
     def connect(url: str) -> Exporter:
-        with lazily.importing():
+        with forks.held_off():
             from otel_llmlog.store.postgres import PostgresExporter
 
         return PostgresExporter(
@@ -280,14 +324,25 @@ def _audit_writer(settings: config.Settings) -> Writer | None:
     """What stores an audit event while its caller waits; None where rows go to a collector, or nowhere."""
     from otel_llmlog.store import embedded
 
-    store, url = settings.store, settings.store.database_url
-    if settings.pipeline.exporter != "postgres" or (url is None and not embedded.installed()):
+    if settings.pipeline.exporter != "postgres" or (settings.store.database_url is None and not embedded.installed()):
         return None
     return _LazyWriter(
-        lambda: url.get_secret_value() if url else embedded.start(store.embedded_dir or embedded.default_path()),
-        store,
+        lambda: database_url(settings),
+        settings.store,
         settings.audit.audit_sync_timeout,
     )
+
+
+def database_url(settings: config.Settings) -> str:
+    """Where rows are stored: the configured database, or the embedded one, started if need be.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    from otel_llmlog.store import embedded
+
+    if settings.store.database_url is not None:
+        return settings.store.database_url.get_secret_value()
+    return embedded.start(settings.store.embedded_dir or embedded.default_path())
 
 
 def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:
@@ -310,7 +365,7 @@ def drain(settings: config.Settings) -> int:
     try:
         return worker.adopt()
     finally:
-        exporter.close()
+        worker.close(0.0)  # says what became of them, too
 
 
 def spool_directory(settings: config.Settings) -> str:
@@ -374,7 +429,7 @@ class _LazyWriter:
         self._writer: Writer | None = None
 
     def store(self, record: Record) -> None:
-        with lazily.importing():
+        with forks.held_off():
             from otel_llmlog.store import audit_rows, connect
             from otel_llmlog.store.postgres import PostgresExporter
         if self._writer is None:
@@ -394,10 +449,20 @@ class _LazyWriter:
             self._writer.close()
 
 
-def _service_name() -> str:
-    resource = getattr(trace.get_tracer_provider(), "resource", None)
-    name = resource.attributes.get("service.name") if resource is not None else None
-    return str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
+class _ServiceName:
+    """`service.name` of the tracer provider there is now. Asked for at each call, on the app's thread."""
+
+    def __init__(self) -> None:
+        self._resource: object = self
+        self._name = ""
+
+    def __call__(self) -> str:
+        resource = getattr(trace.get_tracer_provider(), "resource", None)
+        if resource is not self._resource:
+            name = resource.attributes.get("service.name") if resource is not None else None
+            self._name = str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
+            self._resource = resource
+        return self._name
 
 
 def _ensure_provider(stats: Stats) -> None:
@@ -451,6 +516,10 @@ def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:
         return
 
     def terminate(number: int, _frame: object) -> None:
+        global _killed_by  # noqa: PLW0603 - one process, one end
+        if _stopping:  # perhaps further down this very stack: to end now would lose what it is about to write
+            _killed_by = number
+            return
         flush_and_stop()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

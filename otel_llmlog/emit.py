@@ -45,7 +45,6 @@ _PROVIDER_NAMES = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-_OPERATIONS: dict[str, Attributes] = {}
 
 
 def tracer(version: str) -> Tracer:
@@ -54,11 +53,8 @@ def tracer(version: str) -> Tracer:
 
 
 def start_span(tracer: Tracer, operation: str, context: Context, start_ns: int) -> Span:
-    """Start the span of a call, on the app's thread. Its name gets the model when the request has been read."""
-    attributes = _OPERATIONS.get(operation)
-    if attributes is None:
-        attributes = _OPERATIONS[operation] = {"gen_ai.operation.name": operation}
-    return tracer.start_span(operation, context, SpanKind.CLIENT, attributes, start_time=start_ns)
+    """Start the span of a call, on the app's thread. What is written on it waits until the request has been read."""
+    return tracer.start_span(operation, context, SpanKind.CLIENT, start_time=start_ns)
 
 
 def end_span(span: Span, payload: CallPayload, attributes: Attributes, end_ns: int) -> None:
@@ -84,7 +80,7 @@ def genai(payload: CallPayload) -> Attributes:
         "gen_ai.response.id": payload.id if payload.id != payload.call_id else None,
         "gen_ai.response.model": payload.response_model,
         "gen_ai.response.finish_reasons": tuple(payload.finish_reasons) or None,
-        "gen_ai.conversation.id": payload.session_id,
+        "gen_ai.conversation.id": payload.session_id or payload.conversation_id,
         "server.address": base.hostname,
         "server.port": _port(base.port, base.scheme),
         "user.id": metadata.user_api_key_user_id,

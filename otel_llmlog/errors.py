@@ -4,10 +4,12 @@
     ├── ConfigError        fix the setting and start again
     ├── StoreUnavailable   try again: the database did not answer
     ├── RowRejected        set aside: the database answered, and will never take this row
-    └── AuditNotRecorded   undo or repeat: an audit row that was asked for at once is not known to be stored
+    ├── AuditNotRecorded   undo or repeat: an audit row that was asked for at once is not known to be stored
+    ├── ContentNotStored   turn content on: what was said in a conversation was not kept
+    └── UnknownResponse    nothing is known of a response that a conversation goes through
 
-The app under observation sees none of these but the last, and that only where it asks for it: they are for start-up,
-the pipeline and the command line.
+The app under observation never sees any of these unless it asks (`history`, `sync=True`): they are for start-up, the
+pipeline and the command line.
 Each message is one line and says what to do next.
 """
 
@@ -36,3 +38,11 @@ class AuditNotRecorded(LLMLogError):  # noqa: N818 - the same
     def __init__(self, message: str, event_id: str | None = None) -> None:
         super().__init__(message)
         self.event_id = event_id
+
+
+class ContentNotStored(LLMLogError):  # noqa: N818 - the same
+    """What was said was not kept. Turn LLMLOG_STORE_PROMPTS_IN_SPEND_LOGS on for calls from now on."""
+
+
+class UnknownResponse(LLMLogError):  # noqa: N818 - the same
+    """No call with this response id was logged here, or it is gone. The conversation cannot be told whole."""

@@ -235,6 +235,8 @@ class CallPayload(StandardLoggingPayload):
     operation: str
     """`gen_ai.operation.name`: chat, text_completion, embeddings."""
     previous_response_id: str | None = None
+    conversation_id: str | None = None
+    """The conversation of the Responses API that the call names."""
     response_model: str | None = None
     finish_reasons: list[str] = []
     usage: Usage = Usage()

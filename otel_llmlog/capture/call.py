@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from otel_llmlog.capture.context import Caller
+from otel_llmlog.dialects.llmlog import Attributes
 from otel_llmlog.providers.facts import Endpoint
 
 # Of a stream that outgrows the limit, this much of its end is kept beside its beginning: usage comes last.
@@ -27,6 +28,16 @@ class Ids(NamedTuple):
     trace_id: str
     span_id: str
     parent_span_id: str | None
+
+
+class Ended(NamedTuple):
+    """A finished call as it is handed on. Times are epoch nanoseconds."""
+
+    ids: Ids
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    ticket: int
 
 
 class Call:
@@ -81,16 +92,8 @@ class Call:
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
 
-    def keep(self, piece: bytes) -> None:
-        """Note a piece of the stream and when it came."""
-        self.room -= len(piece)
-        if self.room >= 0:
-            self.pieces.append(piece)
-            self.times.append(time_ns())
-        else:
-            self._keep_tail(piece)
-
-    def _keep_tail(self, piece: bytes) -> None:
+    def keep_tail(self, piece: bytes) -> None:
+        """Note a piece of a stream that has outgrown its room: its end is kept beside its beginning."""
         if self.tail is None:
             self.tail = deque()
         self.tail.append(piece)

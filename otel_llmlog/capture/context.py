@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
+
+from otel_llmlog.capture import baggage
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -48,6 +51,21 @@ class Caller:
 NOBODY = Caller()
 
 
+def _entries(caller: Caller) -> dict[str, str]:
+    """The caller as baggage. What it leaves open is left as it came from upstream."""
+    found = {
+        baggage.SESSION: caller.session_id,
+        baggage.USER: caller.user,
+        baggage.END_USER: caller.end_user,
+        baggage.TEAM: caller.team,
+        baggage.TEAM_ALIAS: caller.team_alias,
+        baggage.ORGANIZATION: caller.organization,
+        # As JSON: a tag may hold a comma.
+        baggage.TAGS: json.dumps(caller.tags) if caller.tags else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _text(name: object) -> str | None:
     # Apps have UUIDs and numbers for these, too.
     return None if name is None else str(name)
@@ -58,6 +76,8 @@ class _Entered:
     caller: Caller
     owner: context
     before: _Entered | None
+    baggage: Mapping[str, object] | None
+    """Ours as it was before, if this context is in it now."""
 
 
 _current: ContextVar[_Entered | None] = ContextVar("otel_llmlog_context", default=None)
@@ -75,9 +95,13 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
     session_id: the conversation. user: who pays (`user_id`). end_user: whom the app serves. team, team_alias,
     organization: where it is booked. tags: labels to filter and group by. metadata: free JSON-able key-values,
     kept in `metadata.spend_logs_metadata` of the row. Contexts nest: the inner one wins, tags and metadata add up.
+
+    propagate: put all but the metadata into W3C baggage, too, for the services that are called inside; contexts inside
+    this one go with it. OpenTelemetry sends baggage with every request of an instrumented client; requests to LLM
+    providers over httpx and httpx2 do not get this part of it.
     """
 
-    __slots__ = ("_caller",)
+    __slots__ = ("_caller", "_propagate")
 
     def __init__(
         self,
@@ -90,7 +114,9 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
         organization: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        propagate: bool = False,
     ) -> None:
+        self._propagate = propagate
         labels = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
         self._caller = Caller(
             _text(session_id),
@@ -106,7 +132,11 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
     def __enter__(self) -> Caller:
         before = _current.get()
         caller = self._caller.over(before.caller) if before is not None else self._caller
-        _current.set(_Entered(caller, self, before))
+        carried = None
+        if self._propagate or (before is not None and before.baggage is not None):
+            carried = baggage.carried()
+            baggage.carry({**carried, **_entries(caller)})
+        _current.set(_Entered(caller, self, before, carried))
         return caller
 
     def __exit__(
@@ -115,6 +145,8 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
         entered = _current.get()
         if entered is not None and entered.owner is self:
             _current.set(entered.before)
+            if entered.baggage is not None:
+                baggage.carry(entered.baggage)
 
     async def __aenter__(self) -> Caller:
         return self.__enter__()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from otel_llmlog import lazily
+from otel_llmlog import forks
 from otel_llmlog.payload import Usage
 
 # Per message and per reply, from OpenAI's description of how chat is turned into tokens.
@@ -60,7 +60,7 @@ class TokenCounter:
     def _load(self, model: str) -> None:
         found: Any
         try:
-            with lazily.importing():
+            with forks.held_off():
                 import tiktoken
 
             found = tiktoken.encoding_for_model(model)

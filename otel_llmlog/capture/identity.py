@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_llmlog import redact
+from otel_llmlog.capture import baggage as entries
 from otel_llmlog.capture.context import NOBODY, Caller
 from otel_llmlog.config import IdentitySettings
 
@@ -97,12 +98,13 @@ def _from_baggage(baggage: Mapping[str, object]) -> Caller:
         return next((str(value) for name in names if (value := baggage.get(name))), None)
 
     return Caller(
-        session_id=first("llmlog.session_id", "session.id"),
-        user=first("llmlog.user", "user.id"),
-        end_user=first("llmlog.end_user", "enduser.id"),
-        team=first("llmlog.team"),
-        organization=first("llmlog.organization"),
-        tags=_tags(first("llmlog.tags")),
+        session_id=first(entries.SESSION, "session.id"),
+        user=first(entries.USER, "user.id"),
+        end_user=first(entries.END_USER, "enduser.id"),
+        team=first(entries.TEAM),
+        team_alias=first(entries.TEAM_ALIAS),
+        organization=first(entries.ORGANIZATION),
+        tags=_tags(first(entries.TAGS)),
     )
 
 

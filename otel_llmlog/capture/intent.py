@@ -6,6 +6,7 @@ Always true: no content and no raw key, and not clean yet; a name that cannot be
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
@@ -15,9 +16,17 @@ from otel_llmlog.providers import lenient
 _MODEL_FIELD = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_SESSION = b"x-litellm-session-id"
+# Most headers are passed over by a look at their length.
+_LENGTHS = frozenset(map(len, (*_KEYS, _SESSION)))
 # Bytes of one fact: longer names are cut when they are stored, too.
 _LONGEST = redact.MAX_NAME
-_SESSION = b"x-litellm-session-id"
+
+
+@lru_cache(maxsize=64)
+def _key_hash(credential: bytes) -> str:
+    # An app has few keys and sends one with each call.
+    return redact.key_hash(credential.decode("latin-1"))
 
 
 def facts(call: Call) -> dict[str, str]:
@@ -33,11 +42,12 @@ def facts(call: Call) -> dict[str, str]:
     if model := _model(call.request_body or b""):
         found["model"] = model
     for name, value in request.headers.raw:
-        lower = name.lower()
-        if lower in _KEYS:
-            found["api_key"] = redact.key_hash(value.decode("latin-1"))
-        elif lower == _SESSION:
-            found["session_id"] = value[:_LONGEST].decode("utf-8", "replace")
+        if len(name) in _LENGTHS:
+            lower = name.lower()
+            if lower in _KEYS:
+                found["api_key"] = _key_hash(value)
+            elif lower == _SESSION:
+                found["session_id"] = value[:_LONGEST].decode("utf-8", "replace")
     caller = call.caller
     if caller is not NOBODY:
         for field in ("user", "end_user", "team", "team_alias", "organization"):

@@ -83,16 +83,25 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=False)
-        if recorder is None or begun is None:
-            ended = None if recorder is None or _managed is None else _managed(request)
-            if ended is None:
+        if recorder is None:
+            return original(self, request, *args, **kwargs)
+        if begun is None:
+            shield = recorder.shield(request)
+            ended = None if _managed is None else _managed(request)
+            if shield is None and ended is None:
                 return original(self, request, *args, **kwargs)
+            token = None if shield is None else otel_context.attach(shield)
             try:
                 response = original(self, request, *args, **kwargs)
             except BaseException as error:
-                ended(None, error)
+                if ended is not None:
+                    ended(None, error)
                 raise
-            ended(response, None)
+            finally:
+                if token is not None:
+                    otel_context.detach(token)
+            if ended is not None:
+                ended(response, None)
             return response
         call, context = begun
         if _inject_usage:
@@ -117,16 +126,25 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = _recorder
         begun = None if recorder is None else recorder.begin(request, is_async=True)
-        if recorder is None or begun is None:
-            ended = None if recorder is None or _managed is None else _managed(request)
-            if ended is None:
+        if recorder is None:
+            return await original(self, request, *args, **kwargs)
+        if begun is None:
+            shield = recorder.shield(request)
+            ended = None if _managed is None else _managed(request)
+            if shield is None and ended is None:
                 return await original(self, request, *args, **kwargs)
+            token = None if shield is None else otel_context.attach(shield)
             try:
                 response = await original(self, request, *args, **kwargs)
             except BaseException as error:
-                ended(None, error)
+                if ended is not None:
+                    ended(None, error)
                 raise
-            ended(response, None)
+            finally:
+                if token is not None:
+                    otel_context.detach(token)
+            if ended is not None:
+                ended(response, None)
             return response
         call, context = begun
         if _inject_usage:

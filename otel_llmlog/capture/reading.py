@@ -16,6 +16,7 @@ from opentelemetry import baggage
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
 from otel_llmlog.capture.call import Call, Ids
+from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.encoding import decoded
 from otel_llmlog.config import Settings
@@ -83,6 +84,7 @@ class Reader:
         self._counter = counter
         self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
+        self._chains = Chains()
 
     def warm(self) -> None:
         """Load what takes long to load, while the first call is under way."""
@@ -132,6 +134,11 @@ class Reader:
             baggage.get_all(call.context),
             self._settings.identity,
         )
+        session_id = caller.session_id
+        if endpoint.api == "responses":
+            session_id = self._chains.join(
+                session_id, response.id, request.previous_response_id, request.conversation_id
+            )
         key, alias = identity.api_key(headers, self._settings.identity)
         call_id = redact.name(received.get("x-litellm-call-id")) or f"{ids.trace_id}-{ids.span_id}"
         api_base = hosts.api_base(url.scheme, url.host, url.port, path)
@@ -142,7 +149,7 @@ class Reader:
         return CallPayload(
             id=response.id or call_id,
             trace_id=ids.trace_id,
-            session_id=caller.session_id,
+            session_id=session_id,
             call_type=call_type,
             stream=request.stream or response.is_stream,
             custom_llm_provider=provider,
@@ -193,6 +200,7 @@ class Reader:
             call_id=call_id,
             operation=endpoint.operation,
             previous_response_id=request.previous_response_id,
+            conversation_id=request.conversation_id,
             response_model=response.model,
             finish_reasons=list(response.finish_reasons),
             usage=usage,

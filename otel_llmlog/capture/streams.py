@@ -6,6 +6,7 @@ httpx and httpx2 each have their own base classes and check for them, so each ge
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from time import time_ns
 from typing import Any, NamedTuple
 
 from otel_llmlog.capture.call import Call
@@ -44,10 +45,16 @@ def make_tees(library: Any) -> Tees:
     class SyncTee(_Tee, library.SyncByteStream):  # type: ignore[misc] # the base is known at run time only
         def __iter__(self) -> Iterator[bytes]:
             call = self._call
-            keep = call.keep
+            room, pieces, times = call.room, call.pieces, call.times
             try:
                 for piece in self._stream:
-                    keep(piece)
+                    # Written out here and below: a call for each piece would cost as much as all the rest.
+                    call.room = room = room - len(piece)
+                    if room >= 0:
+                        pieces.append(piece)
+                        times.append(time_ns())
+                    else:
+                        call.keep_tail(piece)
                     yield piece
             except GeneratorExit:
                 raise  # the app stopped iterating; the stream is still open until it is closed or collected
@@ -67,11 +74,16 @@ def make_tees(library: Any) -> Tees:
     class AsyncTee(_Tee, library.AsyncByteStream):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             call = self._call
-            keep = call.keep
-            pieces = self._stream.__aiter__()
+            room, pieces, times = call.room, call.pieces, call.times
+            stream = self._stream.__aiter__()
             try:
-                async for piece in pieces:
-                    keep(piece)
+                async for piece in stream:
+                    call.room = room = room - len(piece)
+                    if room >= 0:
+                        pieces.append(piece)
+                        times.append(time_ns())
+                    else:
+                        call.keep_tail(piece)
                     yield piece
             except GeneratorExit:
                 raise
@@ -81,8 +93,8 @@ def make_tees(library: Any) -> Tees:
             finally:
                 # httpx2 closes the iterators of its streams one by one, and httpx leaves that to the collector:
                 # whichever closes ours expects the ones below to be closed with it.
-                if isinstance(pieces, AsyncGenerator):
-                    await pieces.aclose()
+                if isinstance(stream, AsyncGenerator):
+                    await stream.aclose()
             call.end("read")
 
         async def aclose(self) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from otel_llmlog.cli import audit, db, dead_letters, demo, doctor, logs, run, spend, spool, status
+from otel_llmlog.cli import audit, db, dead_letters, demo, doctor, logs, run, sessions, spend, spool, status
 from otel_llmlog.configure import VERSION
 from otel_llmlog.errors import LLMLogError
 
@@ -21,6 +21,8 @@ app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_o
 app.command("demo")(demo.demo)
 app.command("logs")(logs.logs)
 app.command("spend")(spend.spend)
+app.command("sessions")(sessions.sessions)
+app.command("session")(sessions.session)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.add_typer(audit.app, name="audit")

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,7 @@ _PARTS = " ▏▎▍▌▋▊▉█"
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it: money exact, as text; times in ISO 8601."""
+    """A value as JSON knows it: money exact, as text; times in ISO 8601, durations in seconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -33,6 +33,8 @@ def plain(value: Any) -> Any:
         return f"{value:f}"
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     return value
 
 

@@ -24,23 +24,35 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
 
 
 def summary(directory: str) -> dict[str, Any]:
-    """The counters of all processes that reported in the last day, and what waits in their spool."""
+    """The counters of all processes that reported in the last day, and what waits in their spool.
+
+    At any quiet moment `captured` is, exactly, `written` + `duplicates_ignored` + `spooled` + `dropped` +
+    `dead_letters` + `not_logged`. A process that is killed takes what it did in its last seconds out of the counters,
+    though not out of the spool.
+    """
     reports, waits = report.read(directory), spool.status(directory)
     total: Counter[str] = Counter()
     for one in reports:
         total.update({name: number for name, number in one.counts.items() if not name.endswith("_ms")})
+
+    def all_of(kind: str) -> int:
+        return sum(number for name, number in total.items() if name.startswith(kind))
+
     return {
         "processes": len(reports),
         "live": sum(one.live for one in reports),
-        "captured": total["captured"],
+        # A call whose process went before the outcome was on disk is captured by who finds the intent.
+        "captured": total["captured"] - total["unended"] + total["terminated"],
         "audited": total["audited"],
         "audited_at_once": total["audit.stored_at_once"],
         "written": total["written"],
         "duplicates_ignored": total["duplicates"],
-        "adopted": total["adopted"],
+        "spooled": sum(one.waiting for one in reports if one.live) + waits.orphaned,
+        "dropped": all_of("dropped."),
         "dead_letters": total["dead"],
-        "waiting": sum(one.waiting for one in reports if one.live),
-        "orphaned": waits.outcomes if not waits.live else None,
+        "not_logged": all_of("not_logged."),
+        "adopted": total["adopted"],
+        "terminated": total["terminated"],
         **{
             name: number for name, number in sorted(total.items()) if name.startswith(("dropped.", "error.", "retries"))
         },

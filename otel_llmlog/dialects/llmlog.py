@@ -2,7 +2,8 @@
 
 Always true: `decode(encode(payload)) == payload`. A scalar is one attribute of its own type, a part of the payload
 is its fields with a dotted prefix (`llmlog.metadata.user_api_key_team_id`), anything deeper is JSON text. A field
-that is None, or an empty list of strings, has no attribute; a part that is present but empty is the text `{}`.
+that is None, an empty list of strings, or a count of the usage that is 0 has no attribute; a part that is present but
+empty is the text `{}`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from otel_llmlog.errors import RowRejected
-from otel_llmlog.payload import CallPayload
+from otel_llmlog.payload import CallPayload, Usage
 
 PREFIX = "llmlog."
 # The attribute that tells a span of this dialect.
@@ -32,6 +33,7 @@ class _Field(NamedTuple):
     key: str
     write: Callable[[Any], Attribute] | None  # None: as it is
     fields: tuple[_Field, ...]  # of a part; () for a leaf
+    sparse: bool  # an empty one has no attribute
 
 
 class _Leaf(NamedTuple):
@@ -68,7 +70,7 @@ def _table(model: type[BaseModel], prefix: str, path: tuple[str, ...]) -> tuple[
         write: Callable[[Any], Attribute] | None
         read: Callable[[Any], Any] | None
         if part:
-            fields.append(_Field(name, key, None, _table(kind, key + ".", here)))
+            fields.append(_Field(name, key, None, _table(kind, key + ".", here), False))
             _LEAVES[key] = _Leaf(here, _read_json)
             continue
         if scalar:
@@ -79,7 +81,7 @@ def _table(model: type[BaseModel], prefix: str, path: tuple[str, ...]) -> tuple[
             write, read = tuple, list
         else:
             write, read = _json, _read_json
-        fields.append(_Field(name, key, write, ()))
+        fields.append(_Field(name, key, write, (), write is tuple or (model is Usage and kinds == {int})))
         _LEAVES[key] = _Leaf(here, read)
     return tuple(fields)
 
@@ -97,7 +99,7 @@ def encode(payload: CallPayload) -> Attributes:
 
 def _encode(part: BaseModel, fields: tuple[_Field, ...], attributes: Attributes) -> None:
     values = part.__dict__
-    for name, key, write, below in fields:
+    for name, key, write, below, sparse in fields:
         value = values[name]
         if value is None:
             continue
@@ -106,10 +108,8 @@ def _encode(part: BaseModel, fields: tuple[_Field, ...], attributes: Attributes)
             _encode(value, below, attributes)
             if len(attributes) == before:
                 attributes[key] = "{}"
-        elif write is None:
-            attributes[key] = value
-        elif write is not tuple or value:
-            attributes[key] = write(value)
+        elif value or not sparse:
+            attributes[key] = value if write is None else write(value)
 
 
 def decode(attributes: Mapping[str, Any]) -> CallPayload:

@@ -124,6 +124,7 @@ class LLMLogLogger(CustomLogger):  # type: ignore[misc] # untyped where LiteLLM 
                 if len(self._done) > _MAX_OPEN:
                     self._done.popitem(last=False)
             if not given:
+                runtime.stats.count("captured")
                 runtime.stats.dropped("litellm_without_payload")
                 return
             if any(patch.installed().values()) and not given.get("cache_hit"):
@@ -134,6 +135,7 @@ class LLMLogLogger(CustomLogger):  # type: ignore[misc] # untyped where LiteLLM 
             runtime.recorder.take(made, context)
         except Exception as error:  # LiteLLM's own work goes on, whatever we make of its event
             runtime.stats.error("litellm", error)
+            runtime.stats.count("captured")
             runtime.stats.dropped("unreadable_call")
 
 

@@ -11,10 +11,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from otel_llmlog import forks
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
@@ -28,10 +30,13 @@ from otel_llmlog.stats import Stats
 # processes of a fleet do not come back at once.
 _FIRST_RETRY = 0.25
 _LAST_RETRY = 15.0
-# Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another.
-_BATCHES_AT_ONCE = 8
+# Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another. A
+# record takes some 5 KB while it is under way: these are all that catching up after an outage adds to memory.
+_BATCHES_AT_ONCE = 4
 # Seconds between two looks for what dead processes left.
 _ADOPT_SECONDS = 30.0
+# Seconds after the first request until the exporter is made ready, if no record comes before.
+_OPEN_SECONDS = 0.3
 # Seconds between two reports of the counters, for `llmlog status`.
 _REPORT_SECONDS = 5.0
 
@@ -65,6 +70,8 @@ class BatchWorker:
         self._accepted = 0
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
+        self._flushes = 0  # all that there ever were: one that begins during a try is worth another at once
+        self._in_hand: list[int] = []  # tickets of records under way that only memory holds
         self._closed = False
         self._adopt_at = self._report_at = 0.0
 
@@ -80,13 +87,21 @@ class BatchWorker:
 
     def put(self, record: Record, ticket: int = 0) -> None:
         """Take a record in; when there is no room for it, or after the end, it is dropped and counted."""
-        reason = self._source.put(record, ticket)
-        if reason is not None:
-            self._stats.dropped(reason)
+        self.put_all([(record, ticket)])
+
+    def put_all(self, records: Sequence[tuple[Record, int]]) -> None:
+        """Take records in, each with its ticket, as `put` does."""
+        reasons = ["shutdown"] * len(records) if self._closed else self._source.put(records)
+        for reason, number in Counter(reasons).items():
+            self._stats.dropped(reason, number)
+        accepted = len(records) - len(reasons)
+        if not accepted:
             return
+        size = self._settings.batch_size
         with self._changed:
-            self._accepted += 1
-            if self._accepted - self._settled in {1, self._settings.batch_size}:
+            before = self._accepted - self._settled
+            self._accepted += accepted
+            if before == 0 or before < size <= before + accepted:
                 self._changed.notify_all()
         if self._thread is None:
             self._start()
@@ -106,6 +121,7 @@ class BatchWorker:
         with self._changed:
             wanted = self._accepted
             self._hurry += 1
+            self._flushes += 1
             self._changed.notify_all()
             try:
                 return self._changed.wait_for(lambda: self._settled >= wanted, timeout)
@@ -124,8 +140,7 @@ class BatchWorker:
             thread = self._thread
         if thread is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if dropped := self._source.drop_memory():
-            self._stats.dropped("shutdown", dropped)
+        self._give_up()
         self._report()
         if kept := self._source.close():
             self._stats.count("kept_in_spool", kept)
@@ -139,11 +154,18 @@ class BatchWorker:
         with self._changed:
             return self._accepted - self._settled
 
+    def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Records that hold these bytes in a text, are wanted and may not be stored yet."""
+        return self._source.search(needle, wanted)
+
     def _run(self) -> None:
         delay = _FIRST_RETRY
         batch: Batch | None = None
+        with self._changed:
+            # The capture thread loads prices meanwhile. What ends before it has them waits for it, this waits better.
+            self._changed.wait_for(lambda: self._accepted or self._hurry or self._closed, _OPEN_SECONDS)
         try:
-            # At once, not with the first batch: that may come when the interpreter is about to end.
+            # Not only with the first batch: that may come when the interpreter is about to end.
             self._exporter.open()
         except Exception as error:  # the same will meet the first batch, which is not lost
             self._stats.count(f"error.open.{type(error).__name__}")
@@ -159,15 +181,16 @@ class BatchWorker:
                 if self._closed:
                     return
                 continue
+            flushes = self._flushes
             if self._deliver(batch):
                 batch, delay = None, _FIRST_RETRY
                 continue
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, delay * (1 + random.random()))  # noqa: S311 - jitter
+                woken = lambda: self._closed or self._flushes > flushes  # noqa: E731, B023 - used before it changes
+                self._changed.wait_for(woken, delay * (1 + random.random()))  # noqa: S311 - jitter
                 if self._closed:
                     # What came from the spool is there still; the rest goes where the rest of memory goes.
-                    if not batch.entries:
-                        self._stats.dropped("shutdown", len(batch.records))
+                    self._give_up()
                     return
                 delay = min(delay * 2, _FIRST_RETRY * 2 if self._hurry else _LAST_RETRY)
 
@@ -181,7 +204,8 @@ class BatchWorker:
                 full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731
                 self._changed.wait_for(full, self._settings.flush_interval)
         batch = source.take(size * _BATCHES_AT_ONCE)
-        return batch if batch.records or batch.entries else None
+        self._in_hand = list(batch.tickets)
+        return batch if batch.records or batch.entries or batch.lost else None
 
     def _deliver(self, batch: Batch) -> bool:
         if batch.records and not self._export(batch.records):
@@ -190,9 +214,24 @@ class BatchWorker:
         if batch.unreadable:
             self._stats.dropped("spool_unreadable", batch.unreadable)
         with self._changed:
-            self._settled += len(batch.records) + batch.unreadable
+            self._settled += len(batch.records) + batch.unreadable + batch.lost
+            self._in_hand = []
             self._changed.notify_all()
         return True
+
+    def _give_up(self) -> None:
+        """The end has come: drop the records that only memory holds.
+
+        Those whose intent is on disk leave that: whoever finds it makes a row, if one that knows nothing of the end.
+        """
+        with self._changed:
+            tickets, self._in_hand = [*self._in_hand, *self._source.drop_memory()], []
+            self._settled += len(tickets)
+        if dropped := tickets.count(0):
+            self._stats.dropped("shutdown", dropped)
+        if unended := len(tickets) - dropped:
+            self._stats.count("unended", unended)
+            self._stats.warn("unended", f"{unended} LLM call record(s) will not say how the call ended")
 
     def _export(self, records: list[Record]) -> bool:
         began = time.perf_counter()
@@ -224,22 +263,42 @@ class BatchWorker:
             return 0
         delivered = 0
         for orphan in adopt(self._spool_directory):
-            for records in _batches(_orphaned(orphan), self._settings.batch_size * _BATCHES_AT_ONCE):
-                if self._closed or not self._export(records):
-                    return delivered
-                delivered += len(records)
-                self._stats.count("adopted", len(records))
+            unreadable = Counter[str]()
+            for counter, found in (
+                ("adopted", _outcomes(orphan, unreadable)),
+                ("terminated", _terminated(orphan, unreadable)),
+            ):
+                for records in _batches(found, self._settings.batch_size * _BATCHES_AT_ONCE):
+                    if self._closed or not self._export(records):
+                        return delivered
+                    delivered += len(records)
+                    self._stats.count(counter, len(records))
+            if number := unreadable["terminated"]:
+                self._stats.count("terminated", number)
+            if number := unreadable.total():
+                self._stats.dropped("spool_unreadable", number)
+            if orphan.corrupt:
+                self._stats.count("spool.corrupt", orphan.corrupt)
             orphan.done()
         return delivered
 
 
-def _orphaned(orphan: Orphan) -> Iterator[Record]:
+def _outcomes(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
     for payload in orphan.outcomes():
         if (record := decode_record(payload)) is not None:
             yield record
+        else:
+            unreadable["adopted"] += 1
+
+
+def _terminated(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
     for payload in orphan.intents():
         if (intent := decode_intent(payload)) is not None:
-            yield terminated(intent)
+            with forks.held_off():
+                record = terminated(intent)
+            yield record
+        else:
+            unreadable["terminated"] += 1
 
 
 def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:

@@ -10,6 +10,7 @@ Source of the rules: the OTLP specification, "OTLP/HTTP": 429, 502, 503 and 504 
 from __future__ import annotations
 
 import gzip
+import netrc  # noqa: F401 - requests imports it with its first request: on our thread, where a fork may meet it
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -7,7 +7,7 @@ depend on the trace's sampler, attribute limits or other processors. As a span p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import format_span_id, format_trace_id
@@ -46,16 +46,13 @@ class LLMLogSpanProcessor(SpanProcessor):
             return 0
         return self._worker.intend(Intent(*ids, start_ns, self._service_name(), facts))
 
-    def accept(
-        self,
-        ids: tuple[str, str, str | None],
-        start_ns: int,
-        end_ns: int,
-        attributes: Attributes,
-        ticket: int = 0,
-    ) -> None:
-        """Take in a call captured in this process. `ids`: trace, span, parent span, as hex digits."""
-        self._put(Record(*ids, start_ns, end_ns, self._service_name(), attributes), ticket)
+    def accept(self, calls: Sequence[tuple[tuple[str, str, str | None], int, int, Attributes, int]]) -> None:
+        """Take in calls captured in this process.
+
+        Of each: ids of trace, span and parent span as hex digits, start and end (epoch ns), attributes, ticket.
+        """
+        service = self._service_name()
+        self._put([(Record(*ids, start, end, service, given), ticket) for ids, start, end, given, ticket in calls])
 
     def forget(self, ticket: int) -> None:
         """The call that `intend` noted leaves no record."""
@@ -67,26 +64,28 @@ class LLMLogSpanProcessor(SpanProcessor):
         attributes, scope, context = span.attributes, span.instrumentation_scope, span.context
         if attributes is None or context is None or CALL_ID not in attributes or (scope and scope.name == SCOPE):
             return
+        self._stats.count("captured")
         service = str(span.resource.attributes.get("service.name", "")) if span.resource else ""
-        self._put(
-            Record(
-                format_trace_id(context.trace_id),
-                format_span_id(context.span_id),
-                format_span_id(span.parent.span_id) if span.parent else None,
-                span.start_time or 0,
-                span.end_time or span.start_time or 0,
-                service or self._service_name(),
-                dict(attributes),
-            )
+        record = Record(
+            format_trace_id(context.trace_id),
+            format_span_id(context.span_id),
+            format_span_id(span.parent.span_id) if span.parent else None,
+            span.start_time or 0,
+            span.end_time or span.start_time or 0,
+            service or self._service_name(),
+            dict(attributes),
         )
+        self._put([(record, 0)])
 
-    def _put(self, record: Record, ticket: int = 0) -> None:
+    def _put(self, records: Sequence[tuple[Record, int]]) -> None:
         if self._worker is None or self._settings.disable_spend_logs:
-            self._stats.count("not_logged.spend_logs_off")
-        elif self._settings.disable_error_logs and record.attributes.get(_STATUS) == "failure":
-            self._stats.count("not_logged.error_logs_off")
-        else:
-            self._worker.put(record, ticket)
+            self._stats.count("not_logged.spend_logs_off", len(records))
+            return
+        if self._settings.disable_error_logs:
+            logged = [given for given in records if given[0].attributes.get(_STATUS) != "failure"]
+            self._stats.count("not_logged.error_logs_off", len(records) - len(logged))
+            records = logged
+        self._worker.put_all(records)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all calls that have ended are stored."""

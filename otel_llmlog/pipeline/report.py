@@ -23,7 +23,21 @@ _SUFFIX = ".stats"
 # Reports of processes that ended longer ago than this many seconds are removed.
 _KEEP_SECONDS = 86_400
 # Counters that together account for every call captured and event audited, beside those that wait.
-_STATES = ("captured", "audited", "written", "duplicates", "dead", "adopted")
+_STATES = ("captured", "audited", "written", "duplicates", "dead", "adopted", "terminated")
+# A report that is older than this many seconds is of a process that is gone: ids of processes come again.
+_FRESH_SECONDS = 120.0
+
+# Of one process, since its id may be another's tomorrow.
+_name = ""
+
+
+def _forget_name() -> None:
+    global _name  # noqa: PLW0603 - one process, one report
+    _name = ""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +52,17 @@ class Report:
 
 
 def write(directory: str, stats: Stats, waiting: int) -> None:
-    """Say how things stand in this process."""
-    path = Path(directory, f"{os.getpid()}{_SUFFIX}")
+    """Say how things stand in this process, if anything has happened in it."""
+    counts = stats.snapshot()
+    if not counts:
+        return
+    global _name  # noqa: PLW0603 - one process, one report
+    _name = _name or f"{os.getpid()}-{os.urandom(4).hex()}"
+    path = Path(directory, _name + _SUFFIX)
     fresh = path.with_suffix(".new")
-    said = json.dumps({"at": time.time(), "waiting": waiting, "counts": stats.snapshot()})
+    said = json.dumps({"at": time.time(), "waiting": waiting, "counts": counts})
     with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have vanished
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(said)
@@ -55,8 +75,9 @@ def read(directory: str) -> list[Report]:
     for path in sorted(Path(directory).glob(f"*{_SUFFIX}")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads(path.read_text())
-            pid = int(path.stem)
-            live = Path(f"/proc/{pid}").exists() if Path("/proc").exists() else _lives(pid)
+            pid = int(path.stem.partition("-")[0])
+            there = Path(f"/proc/{pid}").exists() if Path("/proc").exists() else _lives(pid)
+            live = there and said["at"] > time.time() - _FRESH_SECONDS
             if not live and said["at"] < time.time() - _KEEP_SECONDS:
                 path.unlink()
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otel_llmlog.pipeline.record import Record
@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     tickets: Sequence[int] = ()
     unreadable: int = 0
     """Outcomes that are no records: written by a version that this one does not understand."""
+    lost: int = 0
+    """Outcomes that the disk damaged. They are counted as dropped already."""
 
 
 class Source:
@@ -33,11 +35,15 @@ class Source:
         self._queue_size = queue_size
         self._lock = threading.Lock()
         self._memory: deque[tuple[Record, int]] = deque()
+        self._lost = 0
+        self._taken: list[tuple[Record, int]] = []  # of memory, and not settled yet
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
         self._lock = threading.Lock()
         self._memory = deque()
+        self._lost = 0
+        self._taken = []
 
     def intend(self, intent: Intent) -> int:
         """Note that a request goes out. Answers a ticket for `put`, 0 when it could not be noted on disk."""
@@ -48,20 +54,22 @@ class Source:
         if ticket and self._spool is not None:
             self._spool.settle(ticket)
 
-    def put(self, record: Record, ticket: int) -> str | None:
-        """Take a record in. None when it is accepted, else the reason why it is dropped."""
+    def put(self, records: Sequence[tuple[Record, int]]) -> list[str]:
+        """Take records in, each with its ticket. Answers why others were dropped: a reason for each that was."""
         reason = "queue_full"
         if self._spool is not None:
-            if self._spool.finish(ticket, encode_record(record)):
-                return None
+            refused = self._spool.finish_all([(ticket, encode_record(record)) for record, ticket in records])
+            records = [records[at] for at in refused]
             reason = self._spool.reason() or reason
+        if not records:
+            return []
         with self._lock:
-            if len(self._memory) < self._queue_size:
-                # Its intent stays open on disk: should this process die, it is known that there was a call.
-                self._memory.append((record, ticket))
-                return None
-        self.forget(ticket)
-        return reason
+            room = max(0, self._queue_size - len(self._memory))
+            # Their intents stay open on disk: should this process die, it is known that there were calls.
+            self._memory.extend(records[:room])
+        for _, ticket in records[room:]:
+            self.forget(ticket)
+        return [reason] * len(records[room:])
 
     def waiting(self) -> int:
         """Records that `take` would still give."""
@@ -75,12 +83,15 @@ class Source:
         """The next records; what waited in memory first, because only the disk survives."""
         with self._lock:
             waited = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
+            self._taken = waited
         if waited or self._spool is None:
             return Batch([record for record, _ in waited], tickets=[ticket for _, ticket in waited])
         entries = self._spool.read(limit)
         decoded = [decode_record(entry.payload) for entry in entries]
         records = [record for record in decoded if record is not None]
-        return Batch(records, entries, unreadable=len(entries) - len(records))
+        before, self._lost = self._lost, self._spool.lost
+        places = [entry._replace(payload=b"") for entry in entries]  # not held twice while the batch is under way
+        return Batch(records, places, unreadable=len(entries) - len(records), lost=self._lost - before)
 
     def settle(self, batch: Batch) -> None:
         """These are delivered, or will never be."""
@@ -88,13 +99,29 @@ class Source:
             self._spool.ack(batch.entries)
         for ticket in batch.tickets:
             self.forget(ticket)
+        self._taken = []
 
-    def drop_memory(self) -> int:
-        """Give up what only memory holds; answers how many records that were."""
+    def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
+        """Records that hold these bytes in a text, are wanted and may not be stored yet. They stay where they are."""
         with self._lock:
-            dropped = len(self._memory)
+            held = [record for record, _ in (*self._taken, *self._memory)]
+        found = [record for record in held if wanted(record)]
+
+        def see(payload: bytes) -> None:
+            record = decode_record(payload)
+            if record is not None and wanted(record):
+                found.append(record)
+
+        if self._spool is not None:
+            self._spool.search(needle, see)
+        return found
+
+    def drop_memory(self) -> list[int]:
+        """Give up what only memory holds; answers the tickets of those records, 0 for one that has no intent."""
+        with self._lock:
+            tickets = [ticket for _, ticket in self._memory]
             self._memory.clear()
-        return dropped
+        return tickets
 
     def close(self) -> int:
         """Close the spool; answers how many outcomes it keeps for the next process."""

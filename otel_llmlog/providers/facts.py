@@ -23,6 +23,7 @@ class RequestFacts:
     identity: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the body that say who calls: `metadata`, `litellm_session_id`, `litellm_trace_id`."""
     previous_response_id: str | None = None
+    conversation_id: str | None = None
     usage_asked: bool = True
     """False for a stream that will carry no usage, because the request did not ask for it."""
     notes: tuple[str, ...] = ()

@@ -58,6 +58,12 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
     return next((slug for prefix, slug in _AGENTS.items() if agent.startswith(prefix)), wire)
 
 
+def is_provider(host: str, port: int | None, known: Mapping[str, str]) -> bool:
+    """Whether an LLM provider stands behind this host, whatever is asked of it."""
+    host = host.lower()
+    return host in _HOSTS or host in known or f"{host}:{port}" in known or host.endswith(tuple(_DOMAINS))
+
+
 def api_base(scheme: str, host: str, port: int | None, path: str) -> str:
     """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
     path = path.rstrip("/")

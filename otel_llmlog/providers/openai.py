@@ -32,10 +32,11 @@ _SWITCHES = frozenset({
 # Fields that are not parameters of the model: the conversation, and who is talking.
 _NOT_PARAMETERS = frozenset({
     "model", "messages", "prompt", "input", "instructions", "suffix", "user", "metadata", "previous_response_id",
-    "litellm_session_id", "litellm_trace_id", "safety_identifier", "extra_headers",
+    "conversation", "litellm_session_id", "litellm_trace_id", "safety_identifier", "extra_headers",
 })  # fmt: skip
 _IDENTITY = ("metadata", "litellm_session_id", "litellm_trace_id", "litellm_metadata")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,512}")
 _DONE = b"[DONE]"
 # xAI states its price in ticks of this size (US dollars).
 _XAI_TICK = Decimal("1e-10")
@@ -64,10 +65,17 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
         end_user=redact.name(reading.get("user")) or redact.name(reading.get("safety_identifier")),
         identity={name: value for name in _IDENTITY if (value := reading.get(name)) is not None},
         previous_response_id=redact.name(reading.get("previous_response_id")),
+        conversation_id=_conversation(reading.get("conversation")) if path.rstrip("/").endswith("/responses") else None,
         # The Responses API always sends usage; its requests have `input`, never `messages` or `prompt` text.
         usage_asked=not stream or options.get("include_usage") is True or path.rstrip("/").endswith("/responses"),
         notes=(f"request: {reading.note}",) if reading.note else (),
     )
+
+
+def _conversation(given: Any) -> str | None:
+    """Its id, which requests give as text or as `{"id": …}`. Whatever else stands there could be content."""
+    named = given.get("id") if isinstance(given, dict) else given
+    return named if isinstance(named, str) and _ID.fullmatch(named) else None
 
 
 def _parameters(reading: lenient.Reading, content: bool) -> dict[str, Any]:

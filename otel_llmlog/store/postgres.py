@@ -17,7 +17,7 @@ from operator import attrgetter
 
 import psycopg
 
-from otel_llmlog import lazily
+from otel_llmlog import forks
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Record
@@ -27,8 +27,9 @@ from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
 
-# Rows per transaction: the pipeline's default batch, so that one delivery is one COMMIT.
-CHUNK_ROWS = 512
+# Rows per transaction: what the pipeline hands over at once when much waits, so that one delivery is one COMMIT and a
+# line of the rollups is changed once for all rows that add to it. Locks on those lines are held for about 10 ms.
+CHUNK_ROWS = 4096
 # Days around today for which partitions are made. Rows of other days go to the default partition.
 DAYS_BACK, DAYS_AHEAD = 7, 2
 # Seconds between two looks whether old rows should be removed: a small query, and an idle fleet has many writers.
@@ -37,8 +38,11 @@ _DAY_NS = 86_400 * 10**9
 
 # What migrate and its libraries import as they go, while they hold a lock of the database: had before, in one piece.
 _MIGRATION_MODULES = (
+    "alembic.command",
+    "alembic.config",
     "alembic.runtime.environment",
     "alembic.script",
+    "otel_llmlog.store.migrations",
     "sqlalchemy.dialects.postgresql.psycopg",
 )
 
@@ -113,7 +117,7 @@ class PostgresExporter:
         written = 0
         before: _Chunk | None = None
         for start in range(0, len(records), CHUNK_ROWS):
-            chunk = _Chunk(records[start : start + CHUNK_ROWS], rejected)
+            chunk = _Chunk(records[start : start + CHUNK_ROWS])
             chunk.format_next()
             if before is not None:
                 written += _committed(session, before, rejected)
@@ -122,7 +126,7 @@ class PostgresExporter:
                 before = chunk
             except psycopg.Error as error:
                 session.rollback_or_raise(error)
-                written += _merged(session, chunk.finished(), rejected)
+                written += _merged(session, chunk.lines(rejected), rejected)
                 before = None
         if before is not None:
             written += _committed(session, before, rejected)
@@ -171,13 +175,15 @@ class PostgresExporter:
 
     def _check_tables(self, session: Session) -> None:
         found = session.revision()
-        if found is not None and found >= sql.newest():
+        with forks.held_off():
+            newest = sql.newest()
+        if found is not None and found >= newest:
             return
         if not self._auto_migrate:
             state = "are not there" if found is None else "are of an older version"
             raise StoreUnavailable(f"the llmlog tables {state}: {UPGRADE}, or set LLMLOG_AUTO_MIGRATE=true")
         # Imported when there is something to do, which is once in the life of a version.
-        with lazily.importing():
+        with forks.held_off():
             for name in _MIGRATION_MODULES:
                 importlib.import_module(name)
             from otel_llmlog.store import migrate
@@ -207,39 +213,46 @@ class PostgresExporter:
 
 
 class _Chunk:
-    """The records of one transaction, formatted piece by piece as they are asked for."""
+    """The records of one transaction, formatted piece by piece as they are asked for.
 
-    def __init__(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> None:
-        self.formatted: list[tuple[Record, Stored]] = []
-        self._pieces = self._format(records, rejected)
+    No line is kept: that the database refuses one is rare, and then they are formatted again.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self.rejected: list[tuple[Record, str]] = []
+        self._first: list[tuple[Record, Stored]] = []
 
     def format_next(self) -> None:
-        """Format the next piece, to have it ready."""
-        next(self._pieces, None)
+        """Format the first piece, to have it ready."""
+        self._first = self._piece(0)
 
     def pieces(self) -> Iterator[list[Stored]]:
-        """All pieces, those that are ready first."""
-        yield [stored for _, stored in self.formatted]
-        yield from self._pieces
+        """All pieces, the one that is ready first."""
+        yield [stored for _, stored in self._first]
+        self._first = []
+        for start in range(PIECE_ROWS, len(self._records), PIECE_ROWS):
+            yield [stored for _, stored in self._piece(start)]
 
-    def finished(self) -> list[tuple[Record, Stored]]:
-        """All lines with their records."""
-        for _ in self._pieces:
-            pass
-        return self.formatted
+    def lines(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, Stored]]:
+        """All lines with their records; those that cannot be lines are added to `rejected`."""
+        self.rejected = []
+        found = [line for start in range(0, len(self._records), PIECE_ROWS) for line in self._piece(start)]
+        rejected += self.rejected
+        return found
 
-    def _format(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> Iterator[list[Stored]]:
-        for start in range(0, len(records), PIECE_ROWS):
-            piece = []
-            for record in records[start : start + PIECE_ROWS]:
-                try:
-                    stored = rows.row(record), rows.content(record)
-                except RowRejected as error:
-                    rejected.append((record, str(error)))
-                else:
-                    self.formatted.append((record, stored))
-                    piece.append(stored)
-            yield piece
+    def sound(self) -> int:
+        """How many of the records became lines."""
+        return len(self._records) - len(self.rejected)
+
+    def _piece(self, start: int) -> list[tuple[Record, Stored]]:
+        piece = []
+        for record in self._records[start : start + PIECE_ROWS]:
+            try:
+                piece.append((record, (rows.row(record), rows.content(record))))
+            except RowRejected as error:
+                self.rejected.append((record, str(error)))
+        return piece
 
 
 def _committed(session: Session, chunk: _Chunk, rejected: list[tuple[Record, str]]) -> int:
@@ -248,8 +261,9 @@ def _committed(session: Session, chunk: _Chunk, rejected: list[tuple[Record, str
         session.commit()
     except psycopg.Error as error:
         session.rollback_or_raise(error)
-        return _merged(session, chunk.formatted, rejected)
-    return len(chunk.formatted)
+        return _merged(session, chunk.lines(rejected), rejected)
+    rejected += chunk.rejected
+    return chunk.sound()
 
 
 def _merged(session: Session, found: list[tuple[Record, Stored]], rejected: list[tuple[Record, str]]) -> int:

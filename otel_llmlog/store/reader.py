@@ -1,4 +1,4 @@
-"""Reading rows: request logs, one log with its contents, spend by group, the state of the store.
+"""Reading rows: request logs, one log with its contents, sessions, spend by group, the state of the store.
 
 Always true: nothing is written; all values go to the database as parameters of the named queries in `sql/queries`;
 a query that takes too long is stopped by the database.
@@ -23,6 +23,9 @@ from otel_llmlog.store.failures import failure
 
 Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
+
+Sorting = Literal["last-seen", "spend", "calls"]
+SORTINGS: tuple[str, ...] = get_args(Sorting)
 
 # Groupings for which spend_hourly has all that it takes.
 _ROLLED_UP = frozenset({"model", "provider", "team", "user", "key", "day"})
@@ -154,6 +157,30 @@ class Reader:
     def spend_of_rows(self, by: Grouping, where: Filter = Filter(), *, limit: int | None = None) -> list[SpendLine]:
         """The same, summed up from the rows."""
         return [SpendLine(**row) for row in self._read("spend", {**asdict(where), "by": by, "limit": limit})]
+
+    def sessions(
+        self, where: Filter = Filter(), *, sort: Sorting = "last-seen", limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Sessions, the first ones by `sort`, as the view `llmlog.sessions` has them.
+
+        `since`, `until`: sessions that had calls from then on, and before. `status`: those with failed calls, or with
+        none. `min_cost`: of the whole session. The rest: sessions with a call that passes.
+        """
+        if sort not in SORTINGS:
+            raise ValueError(f"sort must be one of {', '.join(SORTINGS)}, found {sort!r}")
+        return [dict(row) for row in self._read("sessions", {**asdict(where), "sort": sort, "limit": limit})]
+
+    def session(self, session_id: str) -> list[dict[str, Any]]:
+        """The calls of a session, oldest first, with contents."""
+        return [dict(row) for row in self._read("session_calls", {"id": session_id})]
+
+    def chain(self, response_id: str) -> list[dict[str, Any]]:
+        """The call with this response id and those it follows, in any order, with contents."""
+        return [dict(row) for row in self._read("chain_calls", {"id": response_id})]
+
+    def ready(self) -> bool:
+        """Whether the tables are there."""
+        return bool(self._read("chains_kept")[0]["kept"])
 
     def status(self) -> Status:
         """How much is stored, how new it is, and whether the tables are of this version."""

@@ -28,7 +28,7 @@ from otel_llmlog.store.failures import failure
 LOCK_MILLISECONDS = 50
 # Seconds after which a run gives up on a table that is never free: a long query reads it. The next run goes on.
 PATIENCE_SECONDS = 120.0
-# Rows a DELETE takes from a default partition: a transaction of some 10 ms.
+# Rows a DELETE takes at once: a transaction of some 10 ms.
 _DELETED_AT_ONCE = 2_000
 # Name of a table's partition for rows of days that have none of their own.
 _DEFAULT = "_default"
@@ -145,6 +145,8 @@ def _prune(connection: psycopg.Connection[Any], settings: RetentionSettings) -> 
             _delete(connection, table + _DEFAULT, before)
     if settings.maximum_audit_logs_retention_period:
         audit_chain.prune(connection, settings.maximum_audit_logs_retention_period)
+    if todo.logs_before is not None:
+        _delete(connection, "chain_links", todo.logs_before)
     return todo
 
 

@@ -2,7 +2,7 @@
 
 Always true: the statement is run in the transaction that stores the rows, after them; each key stands in it once; sums
 are exact; the database adds in one order of keys, so writers never deadlock. It is part of the hot path: rows are
-grouped here, where there is a core to spare, and the database sees each group once.
+grouped here, while the database is busy storing them, and it sees each group once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from typing import Any
 import msgspec
 from psycopg import errors
 
-from otel_llmlog.redact import clean
+from otel_llmlog.store import chains
+from otel_llmlog.store.copy import NULL, Row, value
 from otel_llmlog.store.rows import SpendLogRow
-
-# As in `SpendLogRow`; of what was added up only the columns in `RETURNED` are there.
-Row = Sequence[Any]
 
 # What spend_hourly is keyed by beside the hour, in its order.
 _NAMES = (
@@ -38,16 +36,15 @@ _LATEST = ("model", "user_id", "team_id", "end_user")
 
 _at = SpendLogRow._fields.index
 _names = itemgetter(*map(_at, _NAMES))
-_tokens = itemgetter(*map(_at, _TOKENS))
-_latest = itemgetter(*map(_at, _LATEST))
-_START, _END, _STATUS, _SPEND = _at("start_time"), _at("end_time"), _at("status"), _at("spend")
-_SESSION, _CACHE_HIT = _at("session_id"), _at("cache_hit")
-_start, _end, _session_id = itemgetter(_START), itemgetter(_END), itemgetter(_SESSION)
+_session_id = itemgetter(_at("session_id"))
+# What is kept of a row: its times, how it ended, its amounts, and what its session remembers of it.
+_FACTS = ("start_time", "end_time", "status", "cache_hit", "spend", *_TOKENS, *_LATEST)
+_facts = itemgetter(*map(_at, _FACTS))
+_START, _END, _STATUS, _CACHE_HIT, _SPEND, _TOKENS_AT = range(6)
+_LATEST_AT, _WIDTH = _TOKENS_AT + len(_TOKENS), len(_FACTS)
 # Characters of a timestamp up to its hour: every timestamp is written with the same number of digits, in UTC.
 _HOUR = len("2026-01-31 12")
 _json = msgspec.json.Encoder().encode
-# No text that Postgres takes has it, so it may stand for NULL meanwhile.
-_NUL = "\0"
 # Digits of the tokens that one batch may add to a line. Far above any real call, and so far below the end of bigint
 # that one absurd row cannot make all later ones of its line overflow: it is refused alone.
 _MOST_DIGITS = 15
@@ -62,7 +59,7 @@ def _returned(column: str) -> str:
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')"
     if column == "cache_hit":
         return "CASE WHEN cache_hit THEN 't' END"
-    used = (*_NAMES, *_TOKENS, *_LATEST, "spend", "session_id")
+    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, "spend")
     return f"CAST({column} AS text)" if column in used else "NULL"
 
 
@@ -73,76 +70,88 @@ RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
 # The same names come again and again: a look is cheaper than a digest.
 @lru_cache(maxsize=8192)
 def key(names: Row) -> str:
-    """What `llmlog.spend_hourly_key` makes of these names."""
-    return sha256(_json(names)).hexdigest()[:32]
+    """What `llmlog.spend_hourly_key` makes of these names, which are fields."""
+    return sha256(_json([*map(value, names)])).hexdigest()[:32]
 
 
-def statement(rows: Sequence[Row], quote: Callable[[bytes], bytes]) -> bytes:
-    """The SQL that adds these rows up; empty for none. `quote` makes a literal of bytes.
+class Added:
+    """Rows by the lines of the rollups that they add to. Filled while the database stores the rows."""
 
-    Rows are in the order of the columns of spend_logs. Raises NumericValueOutOfRange when a row is absurd.
-    """
-    if not rows:
-        return b""
-    try:
-        encoded = [array.encode() for array in _arrays(rows)]
-    except ValueError:
-        # Characters that no column holds are replaced before rows are grouped: afterwards two groups may be one.
-        cleaned = [[None if value is None else clean(value) for value in row] for row in rows]
-        encoded = [array.encode() for array in _arrays(cleaned)]
-    return b"SELECT llmlog.add_to_rollups(" + b",".join(map(quote, encoded)) + b")"
+    __slots__ = ("_hours", "_links", "_sessions")
+
+    def __init__(self) -> None:
+        # Each line holds the facts of its rows end to end: that way a row leaves the garbage collector no work.
+        self._hours: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
+        self._sessions: defaultdict[str, list[str]] = defaultdict(list)
+        self._links: list[Row] = []
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take in rows as they are stored, as `SpendLogRow`; only the columns in `RETURNED` need be there."""
+        hours, sessions = self._hours, self._sessions
+        for facts, names, session in zip(map(_facts, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
+            hours[facts[0][:_HOUR], names] += facts
+            if session != NULL:
+                sessions[session] += facts
+        self._links += chains.links(rows)
+
+    def statement(self, quote: Callable[[bytes], bytes]) -> bytes:
+        """The SQL that adds these rows up; empty for none. `quote` makes a literal of bytes.
+
+        Raises NumericValueOutOfRange when a row is absurd.
+        """
+        if not self._hours:
+            return b""
+        with localcontext(_EXACT):
+            hourly = [
+                (f"{hour}:00+00", key(names), *names, *_sums(line)) for (hour, names), line in self._hours.items()
+            ]
+            totals = [_session(session, line) for session, line in self._sessions.items()]
+        arrays = [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
+        function = b"add_to_rollups"
+        if self._links:
+            function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
+        return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
 
-def _arrays(rows: Sequence[Row]) -> list[str]:
-    """The arguments of llmlog.add_to_rollups, each an array as Postgres reads it."""
-    hours: defaultdict[tuple[str, Row], list[Row]] = defaultdict(list)
-    sessions: defaultdict[str, list[Row]] = defaultdict(list)
-    for row, start, names, session in zip(rows, map(_start, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
-        hours[start[:_HOUR], names].append(row)
-        if session is not None:
-            sessions[session].append(row)
-    with localcontext(_EXACT):
-        hourly = [(f"{hour}:00+00", key(names), *names, *_sums(group)) for (hour, names), group in hours.items()]
-        totals = [_session(session, group) for session, group in sessions.items()]
-    return [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
-
-
-def _sums(group: Sequence[Row]) -> tuple[Any, ...]:
-    """(calls, unpriced, tokens …, spend) of one group; the tokens and the spend as texts."""
-    if len(group) == 1:
-        # Most groups of a busy app are of one row: its texts need no detour.
-        (row,) = group
-        tokens, spend = _tokens(row), row[_SPEND]
+def _sums(line: list[str]) -> tuple[Any, ...]:
+    """(calls, unpriced, tokens …, spend) of one line; the tokens and the spend as texts."""
+    if len(line) == _WIDTH:
+        # Many lines are of one row: its texts need no detour.
+        tokens, spend = line[_TOKENS_AT:_LATEST_AT], line[_SPEND]
         if max(map(len, tokens)) > _MOST_DIGITS:
             raise errors.NumericValueOutOfRange
-        return 1, int(spend is None and row[_STATUS] == "success"), *tokens, spend
-    sums = [sum(map(int, column)) for column in zip(*map(_tokens, group), strict=True)]
+        return 1, int(spend == NULL and line[_STATUS] == "success"), *tokens, spend
+    sums = [sum(map(int, line[at::_WIDTH])) for at in range(_TOKENS_AT, _LATEST_AT)]
     if max(sums) >= 10**_MOST_DIGITS:
         raise errors.NumericValueOutOfRange
-    amounts = [row[_SPEND] for row in group if row[_SPEND] is not None]
-    unpriced = sum(row[_SPEND] is None and row[_STATUS] == "success" for row in group)
-    total = f"{sum(map(Decimal, amounts)):f}" if amounts else None
-    return len(group), unpriced, *map(str, sums), total
+    spends = line[_SPEND::_WIDTH]
+    amounts = [Decimal(spend) for spend in spends if spend != NULL]
+    unpriced = 0
+    if len(amounts) < len(spends):
+        unpriced = [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success"))
+    return len(spends), unpriced, *map(str, sums), f"{sum(amounts):f}" if amounts else NULL
 
 
-def _session(session: str, group: Sequence[Row]) -> tuple[Any, ...]:
-    latest = max(group, key=_start)
-    calls, unpriced, *sums = _sums(group)
+def _session(session: str, line: list[str]) -> tuple[Any, ...]:
+    starts = line[_START::_WIDTH]
+    last = max(starts)
+    latest = starts.index(last) * _WIDTH
+    calls, unpriced, *sums = _sums(line)
     return (
         session,
-        min(map(_start, group)),
-        latest[_START],
-        max(map(_end, group)),
+        min(starts),
+        last,
+        max(line[_END::_WIDTH]),
         calls,
-        sum(row[_STATUS] == "failure" for row in group),
+        line[_STATUS::_WIDTH].count("failure"),
         unpriced,
-        sum(row[_CACHE_HIT] == "t" for row in group),
+        line[_CACHE_HIT::_WIDTH].count("t"),
         *sums,
-        *_latest(latest),
+        *line[latest + _LATEST_AT : latest + _WIDTH],
     )
 
 
-def _columns(lines: Sequence[tuple[object, ...]], width: int) -> list[str]:
+def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
     """Lines -> the text of an array for each of their columns."""
     if not lines:
         return ["{}"] * width
@@ -152,12 +161,14 @@ def _columns(lines: Sequence[tuple[object, ...]], width: int) -> list[str]:
 def _array(column: Sequence[Any]) -> str:
     if column[0].__class__ is int:
         return "{" + ",".join(map(str, column)) + "}"
-    missing = column.count(None)
-    texts = column if not missing else [_NUL if value is None else value for value in column]
-    joined = '"' + '","'.join(texts) + '"'
-    if joined.count(_NUL) != missing:
-        raise ValueError("a text holds NUL")
+    joined = '"' + '","'.join(column) + '"'
     # Most names need no escape, and one look at all of them is cheaper than one at each.
-    if "\\" in joined or joined.count('"') != 2 * len(texts):
-        joined = '"' + '","'.join([text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]) + '"'
-    return "{" + (joined.replace(f'"{_NUL}"', "NULL") if missing else joined) + "}"
+    if joined.count("\\") == column.count(NULL) and joined.count('"') == 2 * len(column):
+        return "{" + joined.replace(f'"{NULL}"', "NULL") + "}"
+    return "{" + ",".join(["NULL" if text == NULL else _element(text) for text in column]) + "}"
+
+
+def _element(text: str) -> str:
+    """A field as an element of an array."""
+    escaped = (value(text) or "").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

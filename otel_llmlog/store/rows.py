@@ -1,14 +1,15 @@
-"""Record -> row: one record's attributes as the text Postgres reads, column by column.
+"""Record -> row: one record's attributes as fields of COPY text, column by column.
 
 Always true: row and content together hold the whole payload; a field without a column is in `metadata`, so a new
 field of the payload is stored without a change here. A record whose values cannot be stored raises RowRejected
-with a reason that quotes no value, and harms no other record. This is the hot path: the payload model is read once,
-at import, into tables of attribute names.
+with a reason that quotes no value, and harms no other record. This is the hot path: where a value stands is looked up
+once for all records that have the same attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -18,62 +19,67 @@ from otel_llmlog.payload import CallPayload, StandardLoggingHiddenParams, Standa
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.redact import storable
 from otel_llmlog.store import metadata
+from otel_llmlog.store.copy import NULL, field, is_plain
 from otel_llmlog.store.values import Odd, document, money, tags, timestamp
 
 
 class SpendLogRow(NamedTuple):
-    """A row of `llmlog.spend_logs`: each value as the text Postgres reads for that column; None is NULL."""
+    """A row of `llmlog.spend_logs`: each value as a field of COPY text.
 
-    trace_id: str | None
-    span_id: str | None
-    parent_span_id: str | None
-    request_id: str | None
-    call_id: str | None
-    session_id: str | None
-    previous_response_id: str | None
-    call_type: str | None
-    status: str | None
-    start_time: str | None
-    end_time: str | None
-    completion_start_time: str | None
-    request_duration_ms: str | None
-    model: str | None
-    response_model: str | None
-    model_group: str | None
-    model_id: str | None
-    provider: str | None
-    api_base: str | None
-    spend: str | None
-    saved_cache_cost: str | None
-    prompt_tokens: str | None
-    completion_tokens: str | None
-    total_tokens: str | None
-    cache_read_tokens: str | None
-    cache_creation_tokens: str | None
-    reasoning_tokens: str | None
-    cost_source: str | None
-    price_version: str | None
-    cost_breakdown: str | None
-    api_key: str | None
-    api_key_alias: str | None
-    user_id: str | None
-    team_id: str | None
-    team_alias: str | None
-    organization_id: str | None
-    end_user: str | None
-    requester_ip_address: str | None
-    user_agent: str | None
-    cache_hit: str | None
-    cache_key: str | None
-    request_tags: str | None
-    error_class: str | None
-    error_code: str | None
-    error_str: str | None
-    service_name: str | None
-    stream: str | None
-    model_parameters: str | None
-    hidden_params: str | None
-    metadata: str | None
+    In the order in which `row` puts the values together: COPY names its columns.
+    """
+
+    request_id: str
+    call_id: str
+    session_id: str
+    previous_response_id: str
+    conversation_id: str
+    call_type: str
+    status: str
+    model: str
+    response_model: str
+    model_group: str
+    model_id: str
+    provider: str
+    api_base: str
+    cost_source: str
+    price_version: str
+    api_key: str
+    api_key_alias: str
+    user_id: str
+    team_id: str
+    team_alias: str
+    organization_id: str
+    end_user: str
+    requester_ip_address: str
+    user_agent: str
+    cache_key: str
+    error_class: str
+    error_code: str
+    error_str: str
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    service_name: str
+    prompt_tokens: str
+    completion_tokens: str
+    total_tokens: str
+    cache_read_tokens: str
+    cache_creation_tokens: str
+    reasoning_tokens: str
+    cache_hit: str
+    stream: str
+    cost_breakdown: str
+    model_parameters: str
+    spend: str
+    saved_cache_cost: str
+    start_time: str
+    end_time: str
+    completion_start_time: str
+    request_duration_ms: str
+    request_tags: str
+    hidden_params: str
+    metadata: str
 
 
 class SpendLogContent(NamedTuple):
@@ -82,8 +88,8 @@ class SpendLogContent(NamedTuple):
     trace_id: str
     span_id: str
     start_time: str
-    messages: str | None
-    response: str | None
+    messages: str
+    response: str
 
 
 # Columns that hold one field of the payload as it is, by kind. The path is the field's place in the payload.
@@ -92,6 +98,7 @@ TEXTS = {
     "call_id": "call_id",
     "session_id": "session_id",
     "previous_response_id": "previous_response_id",
+    "conversation_id": "conversation_id",
     "call_type": "call_type",
     "status": "status",
     "model": "model",
@@ -125,12 +132,14 @@ COUNTS = {
     "reasoning_tokens": "usage.reasoning_tokens",
 }
 _BIGINT_MAX = 2**63 - 1
+# Counts that have no more digits in all are no larger than that.
+_SAFE_DIGITS = 18
 # Microseconds within which the payload's float of a time and the record's own nanoseconds are the same time.
 _SAME_TIME = 2
 
 _PREFIX = llmlog.PREFIX
 _STATUSES = {"success", "failure"}
-_TEXT_TYPES, _INT = {str, type(None)}, {int}
+_TEXT_TYPE = {str}
 
 
 # The other fields, in the order in which _fast() reads them.
@@ -140,35 +149,58 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def _parts(keys: list[str]) -> tuple[metadata.Part, metadata.Part]:
-    """The objects for hidden_params and metadata, the attributes they need added to `keys`."""
+def _parts() -> tuple[metadata.Part, metadata.Part]:
+    """The objects for hidden_params and metadata."""
     nothing: frozenset[str] = frozenset()
-    fields = metadata.fields(StandardLoggingHiddenParams, "hidden_params", nothing)
-    hidden = metadata.part("hidden_params", fields, nothing, keys)
+    hidden = metadata.part(
+        "hidden_params", metadata.fields(StandardLoggingHiddenParams, "hidden_params", nothing), nothing
+    )
     # The counts of `usage` are written out once more, whole, in usage_object: the columns only sum them up.
     columns = {*TEXTS.values(), *(path for path in COUNTS.values() if "." not in path), *_OTHERS}
     taken = frozenset(columns | {"metadata", "hidden_params", "messages", "response"})
     # The fields of the payload's own `metadata` stand at the top, where LiteLLM's users look for them.
     inner = metadata.fields(StandardLoggingMetadata, "metadata", taken)
-    rest = metadata.part("metadata", metadata.fields(CallPayload, "", taken) + inner, taken, keys)
+    rest = metadata.part("metadata", metadata.fields(CallPayload, "", taken) + inner, taken)
     return hidden, rest
 
 
-# All attributes that are read, in one go: texts, counts, others, and those of the two objects.
-_KEYS = [_PREFIX + path for path in (*TEXTS.values(), *COUNTS.values(), *_OTHERS)]
-_HIDDEN, _METADATA = _parts(_KEYS)
-_TEXTS_END, _COUNTS_END = len(TEXTS), len(TEXTS) + len(COUNTS)
-_OTHERS_END = _COUNTS_END + len(_OTHERS)
+_HIDDEN, _METADATA = _parts()
+# The attributes behind columns that are texts, and the others in the order in which _fast() takes them.
+_TEXT_KEYS = [_PREFIX + path for path in TEXTS.values()]
+_OTHER_KEYS = [_PREFIX + path for path in (*COUNTS.values(), *_OTHERS)]
+_NEEDED = {_PREFIX + TEXTS[column] for column in ("request_id", "call_id", "call_type", "status")}
 _MODEL, _API_BASE, _STATUS = (list(TEXTS).index(name) for name in ("model", "api_base", "status"))
-# The order in which _fast() puts values together, and from it the order of the columns.
-_COLLECTED = (
-    *TEXTS, "trace_id", "span_id", "parent_span_id", "service_name", *COUNTS, "cache_hit", "stream",
-    "cost_breakdown", "model_parameters", "spend", "saved_cache_cost", "start_time", "end_time",
-    "completion_start_time", "request_duration_ms", "request_tags", "hidden_params", "metadata",
-)  # fmt: skip
-_needed = itemgetter(*map(_COLLECTED.index, ("request_id", "call_id", "call_type", "status", "trace_id", "span_id")))
-_in_order = itemgetter(*(_COLLECTED.index(name) for name in SpendLogRow._fields))
-_FLAG_TEXT = {None: None, True: "t", False: "f"}
+
+
+class _Plan(NamedTuple):
+    """Where things stand among the values of records that have the same attributes in the same order.
+
+    Behind the last value stand None and NULL, for what is not there.
+    """
+
+    complete: bool
+    texts: Callable[[Sequence[Any]], tuple[str, ...]]
+    nulls: int  # texts that are not there
+    others: Callable[[Sequence[Any]], tuple[Any, ...]]
+    hidden: metadata.Layout
+    metadata: metadata.Layout
+
+
+# An app's calls have few sets of attributes between them. Whoever makes up new ones all the time only loses the profit.
+@lru_cache(maxsize=256)
+def _plan(keys: tuple[str, ...]) -> _Plan:
+    at = {key: place for place, key in enumerate(keys)}
+    return _Plan(
+        at.keys() >= _NEEDED,
+        itemgetter(*(at.get(key, len(keys) + 1) for key in _TEXT_KEYS)),
+        sum(key not in at for key in _TEXT_KEYS),
+        itemgetter(*(at.get(key, len(keys)) for key in _OTHER_KEYS)),
+        metadata.layout(_HIDDEN, at),
+        metadata.layout(_METADATA, at),
+    )
+
+
+_FLAG_TEXT = {None: NULL, True: "t", False: "f"}
 
 
 def row(record: Record) -> SpendLogRow:
@@ -183,7 +215,7 @@ def row(record: Record) -> SpendLogRow:
 
 def _slow(record: Record) -> SpendLogRow:
     try:
-        clean = {key: storable(value) for key, value in record.attributes.items()}
+        clean = {key: storable(value) for key, value in record.attributes.items() if value is not None}
         return _fast(record, llmlog.encode(llmlog.decode(clean)))
     except RowRejected:
         raise
@@ -195,29 +227,24 @@ def _slow(record: Record) -> SpendLogRow:
 
 
 def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
-    found = list(map(attributes.get, _KEYS))
-    values = found[:_TEXTS_END]
-    values += record.trace_id, record.span_id, record.parent_span_id, record.service_name
-    if not _TEXT_TYPES.issuperset(map(type, values)):
-        raise Odd("a text is not text")
-    if None in _needed(values):
-        raise Odd("a required field is missing")
-    if values[_STATUS] not in _STATUSES:
-        raise Odd("status is neither success nor failure")
-    # The payload writes an unknown name as '', the table as NULL.
-    values[_MODEL] = values[_MODEL] or None
-    values[_API_BASE] = values[_API_BASE] or None
-    counts = [count or 0 for count in found[_TEXTS_END:_COUNTS_END]]
-    if not _INT.issuperset(map(type, counts)) or min(counts) < 0 or max(counts) > _BIGINT_MAX:
-        raise Odd("a count is negative, too large or no integer")
-    values += map(str, counts)
+    plan = _plan(tuple(attributes))
+    given = (*attributes.values(), None, NULL)
+    values = _texts(record, attributes, plan, given)
+    counted, others = (found := plan.others(given))[: len(COUNTS)], found[len(COUNTS) :]
+    counts = list(map(str, [count or 0 for count in counted]))
+    digits = "".join(counts)
+    # Neither a sign nor a point nor the name of a truth value is a digit.
+    if not (digits.isdecimal() and digits.isascii()):
+        raise Odd("a count is negative or no integer")
+    if len(digits) > _SAFE_DIGITS and max(map(int, counts)) > _BIGINT_MAX:
+        raise Odd("a count is too large")
+    values += counts
 
-    others = found[_COUNTS_END:_OTHERS_END]
     cache_hit, stream, breakdown, parameters, spend, cost, saved, first, request_tags, trace_id, started, ended = others
     spend = money(spend) if spend is not None else None if cost is None else money(cost)
     start, end = record.start_ns // 1000, record.end_ns // 1000
     duration = (end - start) // 1000
-    rest = metadata.collect(found, _METADATA)
+    rest = metadata.collect(given, plan.metadata)
     # Fields that repeat a column need no place of their own, unless they contradict it.
     if trace_id is not None and trace_id != record.trace_id:
         rest["trace_id"] = trace_id
@@ -230,19 +257,45 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     values += (
         _FLAG_TEXT[cache_hit],
         _FLAG_TEXT[stream],
-        None if breakdown is None else document(breakdown),
-        None if parameters is None else document(parameters),
-        spend,
+        NULL if breakdown is None else field(document(breakdown)),
+        NULL if parameters is None else field(document(parameters)),
+        NULL if spend is None else spend,
         money(saved) if saved else "0",
         timestamp(start),
         timestamp(end),
-        None if first is None else timestamp(round(first * 1e6)),
+        NULL if first is None else timestamp(round(first * 1e6)),
         str(max(duration, 0)),
-        tags(request_tags),
-        metadata.text(metadata.collect(found, _HIDDEN)),
-        metadata.text(rest),
+        field(tags(request_tags)),
+        field(metadata.text(metadata.collect(given, plan.hidden))),
+        field(metadata.text(rest)),
     )
-    return tuple.__new__(SpendLogRow, _in_order(values))
+    return tuple.__new__(SpendLogRow, values)
+
+
+def _texts(record: Record, attributes: Mapping[str, Any], plan: _Plan, given: Sequence[Any]) -> list[str]:
+    """The columns that are texts, and those of the record itself."""
+    if not (plan.complete and record.trace_id and record.span_id):
+        raise Odd("a required field is missing")
+    parent = record.parent_span_id
+    values = [
+        *plan.texts(given), record.trace_id, record.span_id, NULL if parent is None else parent, record.service_name
+    ]  # fmt: skip
+    if not _TEXT_TYPE.issuperset(map(type, values)):
+        raise Odd("a text is not text")
+    if values[_STATUS] not in _STATUSES:
+        raise Odd("status is neither success nor failure")
+    nulls = plan.nulls + (parent is None)
+    # The payload writes an unknown name as '', the table as NULL.
+    for name in (_MODEL, _API_BASE):
+        if not values[name]:
+            values[name] = NULL
+            nulls += 1
+    # A backslash more than those of NULL is somebody's own.
+    if is_plain("".join(values), nulls):
+        return values
+    own = [attributes.get(key) for key in _TEXT_KEYS]
+    own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
+    return [*map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])]
 
 
 def content(record: Record) -> SpendLogContent | None:
@@ -253,11 +306,11 @@ def content(record: Record) -> SpendLogContent | None:
         return None
     try:
         return SpendLogContent(
-            record.trace_id,
-            record.span_id,
+            field(record.trace_id),
+            field(record.span_id),
             timestamp(record.start_ns // 1000),
-            None if messages is None else document(messages),
-            None if response is None else document(response),
+            NULL if messages is None else field(document(messages)),
+            NULL if response is None else field(document(response)),
         )
     except Odd as odd:
         raise RowRejected(f"messages or response: {odd}") from None

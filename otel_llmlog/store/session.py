@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -28,7 +28,7 @@ _LIMITS = (
 
 
 # Rows per network write: the server reads one piece while the next is being formatted.
-PIECE_ROWS = 32
+PIECE_ROWS = 128
 
 # A row for each table; most calls keep no content.
 Stored = tuple[rows.SpendLogRow, rows.SpendLogContent | None]
@@ -92,7 +92,7 @@ class Session:
         # Sent without waiting: the server adds up and makes it safe on disk while the caller formats. Last, because
         # lines of the rollups are locked from here to the end of COMMIT, and others want the same ones.
         pgconn = self._connection.pgconn
-        pgconn.send_query(b"; ".join([self._addition(added), b"COMMIT"]))
+        pgconn.send_query(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         pgconn.flush()
 
     def commit(self) -> None:
@@ -108,29 +108,31 @@ class Session:
             self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored])
             new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
-            cursor.execute(b"; ".join([self._addition(new), b"COMMIT"]))
+            added = rollups.Added()
+            added.add([tuple(map(copy.field, row)) for row in new])
+            cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         return len(new)
 
-    def _addition(self, added: Sequence[Sequence[str | None]]) -> bytes:
-        return rollups.statement(added, Escaping(self._connection.pgconn).escape_literal)
+    def _quote(self) -> Callable[[bytes], bytes]:
+        return Escaping(self._connection.pgconn).escape_literal
 
     def _copy(
         self, cursor: psycopg.Cursor[Any], logs: str, contents: str, pieces: Iterable[Sequence[Stored]]
-    ) -> list[rows.SpendLogRow]:
-        """Hand over the lines; returns the rows."""
-        copied: list[rows.SpendLogRow] = []
+    ) -> rollups.Added:
+        """Hand over the lines; returns what they add to the rollups."""
+        added = rollups.Added()
         kept: list[rows.SpendLogContent] = []
         with cursor.copy(logs) as writer:
             for piece in pieces:
-                found = [row for row, _ in piece]
-                writer.write(copy.lines(found))
-                copied += found
+                text, stored = copy.lines([row for row, _ in piece])
+                writer.write(text)
+                added.add(stored)
                 kept += [content for _, content in piece if content is not None]
         if kept:
             with cursor.copy(contents) as writer:
                 for start in range(0, len(kept), PIECE_ROWS):
-                    writer.write(copy.lines(kept[start : start + PIECE_ROWS]))
-        return copied
+                    writer.write(copy.lines(kept[start : start + PIECE_ROWS])[0])
+        return added
 
     def append_audit(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
         """Store audit events that are not there yet; answers how many were new."""

@@ -18,8 +18,9 @@ class Outlet:
         self.intended.append(facts)
         return len(self.intended)
 
-    def accept(self, ids: Any, start_ns: int, end_ns: int, attributes: Any, ticket: int = 0) -> None:
-        self.deliver(ids, start_ns, end_ns, attributes)
+    def accept(self, calls: Any) -> None:
+        for ids, start_ns, end_ns, attributes, _ in calls:
+            self.deliver(ids, start_ns, end_ns, attributes)
 
     def forget(self, ticket: int) -> None:
         self.forgotten.append(ticket)

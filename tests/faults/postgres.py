@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 import psycopg
@@ -55,14 +56,39 @@ class Postgres:
         time.sleep(seconds)  # how long it is away is what is tried here
         self.start()
 
-    def kill_a_writing_backend(self, seconds: float) -> None:
-        """End the server process of a session that is in the middle of a COPY or a COMMIT, if one is met in time."""
-        deadline = time.monotonic() + seconds
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            while time.monotonic() < deadline:
-                found = connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE application_name = 'llmlog' AND state = 'active' AND query ~* 'copy|insert|commit'"
-                ).fetchall()
-                if found:
+    def kill_a_writer(self, waiting_for: str, number: signal.Signals) -> None:
+        """End the server process of a session that is in the middle of a transaction.
+
+        `waiting_for`: the table whose turn it is, `spend_logs` for the COPY, `spend_hourly` for the sums after it. With
+        SIGKILL the server ends all sessions and recovers, as after a crash.
+        """
+        waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'llmlog' AND wait_event_type = 'Lock'"
+        with contextlib.suppress(psycopg.OperationalError), self._connected() as connection:
+            connection.execute(f"LOCK TABLE llmlog.{waiting_for} IN EXCLUSIVE MODE")
+            while not (found := connection.execute(waiting).fetchall()):
+                connection.execute("SELECT pg_stat_clear_snapshot()")
+                time.sleep(0.01)
+            os.kill(found[0][0], number)
+            connection.execute("SELECT pg_sleep(0.2)")  # which tells whether the server went as well
+
+    def wait_for_more_rows(self) -> None:
+        """Return once a batch has been stored: a writer that fails again and again tries less and less often."""
+        before = None
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), self._connected() as connection:
+                rows = connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone()
+                before = before or rows
+                if rows != before:
                     return
+            time.sleep(0.05)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        """A session, once the server takes some."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return psycopg.connect(self.url)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)

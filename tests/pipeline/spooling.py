@@ -81,18 +81,27 @@ def segments(directory: Path) -> list[Path]:
 
 
 @contextmanager
+def disk_of(place: Path, size: str) -> Iterator[bool]:
+    """A directory that is a file system of a few KB, if one may be mounted here; answers whether that is so."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "none", place]
+    mounted = subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+@contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
     """A file system of a few KB. Needs root."""
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "none", place], check=False)
-    if mounted.returncode:
-        import pytest
+    with disk_of(place, size) as mounted:
+        if not mounted:
+            import pytest
 
-        pytest.skip("no file system can be mounted here")
-    try:
+            pytest.skip("no file system can be mounted here")
         yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def remount(place: Path, options: str) -> None:

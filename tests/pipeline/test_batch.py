@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.pipeline import batch
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Delivery, Record
 from otel_llmlog.pipeline.source import Source
-from otel_llmlog.pipeline.spool import Intent, Spool
+from otel_llmlog.pipeline.spool import Intent, Spool, encode_record
 from otel_llmlog.stats import Stats
+from tests.pipeline.spooling import run_and_die
 
 SECONDS = 30.0
 
@@ -105,6 +108,18 @@ def test_records_wait_while_the_store_is_away_and_go_when_it_is_back(pipe: Pipe)
     assert pipe.worker.flush(SECONDS)
     assert len(pipe.store.rows) == 100
     assert pipe.counted("retries") >= 1
+
+
+def test_who_flushes_does_not_wait_for_the_next_try(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_FIRST_RETRY", 1000.0)
+    pipe.store.away = True
+    pipe.worker.put(record(1))
+    assert pipe.store.tried.wait(SECONDS)
+    while not pipe.counted("retries"):
+        time.sleep(0.001)
+    pipe.store.away = False
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == 1
 
 
 def test_a_record_that_is_refused_is_counted_and_harms_no_other(pipe: Pipe) -> None:
@@ -256,4 +271,36 @@ def test_an_outcome_that_is_no_record_is_dropped_and_counted(tmp_path: Path) -> 
     assert pipe.worker.flush(SECONDS)
     assert len(pipe.store.rows) == 1
     assert pipe.counted("dropped.spool_unreadable") == 1
+    pipe.worker.close(5)
+
+
+def test_what_a_dead_process_left_unreadable_is_counted_before_it_is_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+
+    def child() -> None:
+        spool = Spool(directory)
+        spool.begin(b"from another age")
+        spool.finish(0, b"from another age")
+        spool.finish(0, encode_record(record(1)))
+
+    run_and_die(child)
+    pipe = Pipe(directory)
+    assert pipe.worker.adopt() == 1
+    assert (pipe.counted("adopted"), pipe.counted("dropped.spool_unreadable")) == (1, 2)
+    assert not list(directory.glob("*.seg"))
+    pipe.worker.close(5)
+
+
+@pytest.mark.usefixtures("written")
+def test_a_damaged_outcome_is_dropped_and_counted_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipe(tmp_path / "spool")
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1] + b"\xff"))
+        pipe.worker.put(record(1))
+    pipe.worker.put(record(2))
+    assert pipe.worker.flush(SECONDS)
+    assert (pipe.counted("written"), pipe.counted("dropped.spool_corrupt"), pipe.worker.waiting()) == (1, 1, 0)
     pipe.worker.close(5)

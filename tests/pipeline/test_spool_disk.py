@@ -115,7 +115,7 @@ def test_on_a_full_disk_the_accepted_are_kept_the_others_refused_and_it_heals(tm
         assert left(disk / "spool") == ([*accepted, b"healed"], [])
 
 
-def test_after_a_refusal_the_disk_is_left_in_peace_for_a_second(tmp_path, monkeypatch):
+def test_after_a_refusal_the_disk_is_left_in_peace_for_a_second(written, tmp_path, monkeypatch):
     spool = Spool(tmp_path)
     spool.open()
     tries = []
@@ -138,7 +138,9 @@ def test_after_a_refusal_the_disk_is_left_in_peace_for_a_second(tmp_path, monkey
     spool.close()
 
 
-def test_a_torn_frame_that_cannot_be_taken_back_is_passed_over_and_kept_aside(tmp_path, impatient, monkeypatch):
+def test_a_torn_frame_that_cannot_be_taken_back_is_passed_over_and_kept_aside(
+    written, tmp_path, impatient, monkeypatch
+):
     spool = Spool(tmp_path)
     spool.finish(0, b"before")
     real = os.write

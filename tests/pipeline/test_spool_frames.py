@@ -126,4 +126,4 @@ def test_hostile_bytes_are_scanned_in_linear_time():
         hostile = hostile[:10_000]
     start = time.perf_counter()
     assert [type(f) for f in scan(hostile)] == [Gap]
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 20  # following each claim would take hours

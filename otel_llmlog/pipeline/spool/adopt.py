@@ -178,6 +178,8 @@ class SpoolStatus:
     """Of all plain files in the directory."""
     outcomes: int = 0
     """Not delivered yet, of other processes than this one."""
+    orphaned: int = 0
+    """Those of dead processes among them."""
     intents: int = 0
     """Without outcome: calls under way, or cut off by the death of their process."""
     corrupt: int = 0
@@ -189,7 +191,7 @@ class SpoolStatus:
 def status(directory: str | os.PathLike[str]) -> SpoolStatus:
     """Look at a spool directory without getting in its owners' way. Of this process's own, only that they are live."""
     place = Path(directory).absolute()
-    live = orphans = outcomes = intents = corrupt = 0
+    live = orphans = outcomes = orphaned = intents = corrupt = 0
     for owner, numbers in files.segments(place).items():
         if not files.claim(owner):
             live += 1
@@ -209,9 +211,10 @@ def status(directory: str | os.PathLike[str]) -> SpoolStatus:
                 live, orphans = live + (not free), orphans + free
                 found = _survey(parts, live=not free)
                 outcomes, intents = outcomes + found.outcomes, intents + len(found.open)
+                orphaned += found.outcomes if free else 0
                 corrupt += found.corrupt
         finally:
             _close(parts)
             files.unclaim(owner)
     aside = files.used(place, ending=".corrupt")
-    return SpoolStatus(live, orphans, files.used(place), outcomes, intents, corrupt, aside)
+    return SpoolStatus(live, orphans, files.used(place), outcomes, orphaned, intents, corrupt, aside)

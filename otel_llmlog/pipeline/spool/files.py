@@ -27,17 +27,19 @@ _BLOCK = 4096
 MAX_ASIDE_FILE = 1 << 20
 MAX_ASIDE = 16 << 20
 
+_MAPPABLE = {"ext2", "ext3", "ext4", "xfs", "tmpfs", "overlay"}
+
 _DATASYNC = getattr(os, "fdatasync", os.fsync)  # not on macOS
 
 # Owners whose segments this process has open, as their owner or as their adopter.
 _claims: set[str] = set()
-_claims_lock = threading.Lock()
+_claims_lock = threading.RLock()  # reentrant: a signal handler may end the process from in here
 
 
 def _forget_claims() -> None:
     """In a forked child: record locks are not inherited, so it owns nothing."""
     global _claims_lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
-    _claims_lock = threading.Lock()
+    _claims_lock = threading.RLock()
     _claims.clear()
 
 
@@ -74,6 +76,22 @@ def make_directory(directory: Path, *, fsync: bool) -> None:
         for above in directory.parents:
             with contextlib.suppress(OSError):  # not ours to open, so not made here either
                 sync_directory(above)
+
+
+def can_map(directory: Path) -> bool:
+    """Whether space allocated for a file there is kept for it, so that writing through a map cannot fail.
+
+    File systems that write elsewhere what is changed (btrfs, ZFS) keep no space, and network ones may lose the file.
+    """
+    try:
+        device = directory.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return False
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    # Fields of a line: id, parent, device, root, mount point, options …, a dash, type of file system, …
+    lines = (line.split() for line in mounts.splitlines())
+    return any(each[2] == wanted and each[each.index("-") + 1] in _MAPPABLE for each in lines)
 
 
 def create(path: Path) -> int:

@@ -1,8 +1,8 @@
 """Frames: how one payload stands in a segment so that damage around it does not reach it.
 
 Always true: `scan` never raises on any bytes; a frame that nothing has touched is read however damaged its
-surroundings are; what does not check is passed over up to the next frame that does, and reported as a `Gap`. On disk,
-little endian:
+surroundings are; what does not check is passed over up to the next frame that does, and reported as a `Gap`, but for
+zeros at the end. On disk, little endian:
 
     magic 4 | kind 1 | payload length 4 | ticket 8 | crc32 of payload 4 | crc32 of the 21 bytes before 4 | payload
 
@@ -105,8 +105,20 @@ def scan(read: Read, start: int, end: int, seed: int) -> Iterator[Frame | Gap]:
         following = window.find(MAGIC, at + 1)
         # The last three bytes of the window may begin a magic that goes on in the next one.
         position = base + following if following >= 0 else max(position + 1, base + len(window) - len(MAGIC) + 1)
-    if 0 <= bad < end:
+    if 0 <= bad < end and not _is_blank(read, bad, end):
         yield Gap(bad, end)
+
+
+def _is_blank(read: Read, start: int, end: int) -> bool:
+    """Whether there are only zeros: disk that was allocated and never used."""
+    while start < end:
+        chunk = read(start, min(_CHUNK, end - start))
+        if not chunk:
+            break
+        if chunk.strip(b"\0"):
+            return False
+        start += len(chunk)
+    return True
 
 
 def decode(data: bytes, seed: int) -> Frame | None:

@@ -14,11 +14,13 @@ import math
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
 from otel_llmlog.pipeline.spool import files, frames
 from otel_llmlog.pipeline.spool.segment import Segment, create
+from otel_llmlog.pipeline.spool.window import AVAILABLE
 from otel_llmlog.stats import Stats
 
 # Why an append is refused.
@@ -29,6 +31,8 @@ TOO_BIG, BUSY, CLOSED = "spool_too_big", "spool_busy", "spool_closed"
 # descriptor while it lasts, so a large spool has larger ones, not more.
 _SEGMENT_BYTES = 8 << 20
 _MAX_SEGMENTS = 64
+# Bytes a spool must be allowed for its segments to be mapped.
+_LEAST_MAPPED = 64 << 20
 # Seconds until a disk that failed is tried again, and between looks whether the segment is still in its directory.
 _RETRY_SECONDS = 1.0
 _CHECK_SECONDS = 1.0
@@ -133,7 +137,7 @@ class Log:
             self._inside = True
             try:
                 self._ticket = ticket = self._ticket + 1
-                segment = self._append(frames.INTENT, ticket, intent, self._segment_bytes)
+                segment = self._append(frames.INTENT, [(ticket, intent)], self._segment_bytes)
                 if segment is None:
                     return 0
                 end = segment.size
@@ -147,22 +151,33 @@ class Log:
 
     def finish(self, ticket: int, outcome: bytes) -> bool:
         """Append the outcome of an intent, or with ticket 0 of none. After False the intent is still open."""
+        return not self.finish_all([(ticket, outcome)])
+
+    def finish_all(self, outcomes: Sequence[tuple[int, bytes]]) -> list[int]:
+        """Append outcomes, each with the ticket of its intent or 0. Answers which of them were refused."""
         if monotonic() >= self._recount_at:
             self._recount()
+        # One write for all of them; where they do not fit together, one for each.
+        if len(outcomes) > 1 and self._finish(outcomes):
+            return []
+        return [at for at, outcome in enumerate(outcomes) if not self._finish([outcome])]
+
+    def _finish(self, outcomes: Sequence[tuple[int, bytes]]) -> bool:
         with self._lock:
             if self._inside:
                 return bool(self._refuse(BUSY))
             self._inside = True
             try:
-                known = ticket if ticket in self._open else 0
-                segment = self._append(frames.OUTCOME, known, outcome, self._early_bytes)
+                known = [(ticket if ticket in self._open else 0, outcome) for ticket, outcome in outcomes]
+                segment = self._append(frames.OUTCOME, known, self._early_bytes)
                 if segment is None:
                     return False
                 end = segment.size
-                segment.outcomes += 1
-                self._unread += 1
-                if known:
-                    self._open.pop(known)[0].open -= 1
+                segment.outcomes += len(known)
+                self._unread += len(known)
+                for ticket, _ in known:
+                    if ticket in self._open:
+                        self._open.pop(ticket)[0].open -= 1
                 if self._unsettled:
                     self._note_settled()
             finally:
@@ -189,9 +204,9 @@ class Log:
         """Why this thread's last append was refused."""
         return str(getattr(self._last, "reason", ""))
 
-    def _append(self, kind: int, ticket: int, payload: bytes, room: int) -> Segment | None:
-        """Write a frame. `room`: bytes at which a segment counts as full."""
-        size = frames.HEADER_BYTES + len(payload)
+    def _append(self, kind: int, payloads: Sequence[tuple[int, bytes]], room: int) -> Segment | None:
+        """Write a frame for each ticket and payload. `room`: bytes at which a segment counts as full."""
+        size = sum([frames.HEADER_BYTES + len(payload) for _, payload in payloads])
         now, reason = monotonic(), ""
         if now < self._retry_at:
             reason = self._trouble
@@ -209,7 +224,7 @@ class Log:
                 segment = self._ready(size, room)
                 if segment is None:
                     break
-            if self._write(segment, frames.encode(kind, ticket, payload, segment.seed)):
+            if self._write(segment, b"".join([frames.encode(kind, t, p, segment.seed) for t, p in payloads])):
                 return segment
             if self._active is not None or now < self._retry_at:
                 break
@@ -285,10 +300,16 @@ class Log:
             files.claim(self._owner)
         try:
             files.make_directory(self._directory, fsync=self._fsync)
-            segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync)
+            # With fsync each frame costs a system call anyway; a small spool has no room to allocate ahead.
+            mapped = (
+                not self._fsync and self._max_bytes >= _LEAST_MAPPED and AVAILABLE and files.can_map(self._directory)
+            )
+            segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync, mapped=mapped)
         except OSError as error:
             self._fail(error)
             return None
+        if self._active is not None:
+            self._active.unmap()
         self._number = segment.number
         self._segments[segment.number] = self._active = segment
         self._check_at = monotonic() + _CHECK_SECONDS

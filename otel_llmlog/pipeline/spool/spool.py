@@ -8,15 +8,16 @@ way is delivered again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
 from otel_llmlog.pipeline.spool import files, frames
-from otel_llmlog.pipeline.spool.log import Log
+from otel_llmlog.pipeline.spool.log import DISK_FULL, Log
 from otel_llmlog.pipeline.spool.segment import Segment
 from otel_llmlog.stats import Stats
 
@@ -68,6 +69,12 @@ class Spool(Log):
         # Where the next outcome is looked for: a segment's number, or the first one after it, and an offset in it.
         self._at, self._offset = 0, 0
         self._in_flight: dict[tuple[int, int], Segment] = {}  # read and not acknowledged
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        """Outcomes that turned out to be damaged, since the beginning."""
+        return self._lost
 
     @property
     def unread(self) -> int:
@@ -132,6 +139,7 @@ class Spool(Log):
             with self._lock:
                 segment.seen += lost
                 self._unread -= lost
+                self._lost += lost
             if self._stats is not None:
                 self._stats.dropped("spool_corrupt", lost)
 
@@ -145,6 +153,20 @@ class Spool(Log):
                         segment.in_flight -= 1
             self._retire()
             self._note_delivered()
+
+    def search(self, needle: bytes, see: Callable[[bytes], None]) -> None:
+        """Show every outcome of this process that holds these bytes, oldest first; whose they are does not change.
+
+        Some may be acknowledged: their segment is not removed yet. What cannot be read is left out.
+        """
+        with self._reading:  # no segment is removed meanwhile
+            with self._lock:
+                segments = [(segment, segment.size) for segment in self._segments.values()]
+            for segment, end in segments:
+                with contextlib.suppress(OSError):
+                    for frame in frames.scan(segment.read, 0, end, segment.seed):
+                        if isinstance(frame, frames.Frame) and frame.kind == frames.OUTCOME and needle in frame.payload:
+                            see(frame.payload)
 
     def _retire(self) -> None:
         """Remove the oldest segments as far as nothing in them is needed."""
@@ -178,9 +200,12 @@ class Spool(Log):
 
     def _trim(self, segment: Segment) -> None:
         """Give back what the active segment, the only one, takes on disk, if it holds nothing any more."""
-        if segment.size < _TRIM_BYTES or self._open or self._unread or self._in_flight:
+        # On a disk that was full every byte counts: it may be this segment that fills it.
+        small = segment.size < _TRIM_BYTES and self._trouble != DISK_FULL
+        if small or not segment.size or self._open or self._unread or self._in_flight:
             return
         if segment.empty():
+            self._trouble = ""
             self._offset = 0
             self._unsettled.clear()
             self._weigh()
@@ -201,6 +226,10 @@ class Spool(Log):
     def close(self) -> Pending:
         """Remove this process's files, or leave them to be adopted if they hold anything: that is what it answers."""
         with self._reading, self._lock:
+            if self._inside:
+                # A signal handler ends the process from the middle of an append, whose state may be half changed.
+                # The files say all there is to say; they are found as those of any dead process.
+                return self.pending()
             if self._unsettled:
                 self._note_settled()
             left = self.pending()
@@ -212,6 +241,7 @@ class Spool(Log):
             if empty:
                 segment.remove()
             else:
+                segment.unmap()
                 segment.close()
         files.unclaim(owner)
         return left

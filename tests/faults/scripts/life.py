@@ -3,10 +3,16 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+import time
 
 import httpx
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor
+
+import otel_llmlog.configure
 
 URL, MODE = sys.argv[1], sys.argv[2]
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
@@ -36,6 +42,28 @@ def exit_in_thread():
     sys.exit(3)
 
 
+def call_in_thread_left_behind(name):
+    """The child's main function ends at once; its thread goes on and the child waits for it."""
+    call(name)
+    threading.Thread(target=lambda: [call(f"{name}-late-{n}") for n in range(3)]).start()
+
+
+class TerminateWhileStopping(SpanProcessor):
+    """Its span is the first of several that wait to be read when the program ends: a signal in the middle of that."""
+
+    def on_end(self, span):
+        if span.instrumentation_scope.name != "otel_llmlog":
+            return
+        deadline = time.monotonic() + 20
+        while otel_llmlog.configure.runtime() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+
+
+sent = []
+
+
 async def stream_and_leave():
     client = httpx.AsyncClient(timeout=20)
     headers = {"x-litellm-session-id": "left-open", "x-event-delay-ms": "50"}
@@ -61,6 +89,26 @@ if __name__ == "__main__":
             pool.map(call, [f"pooled-{n}" for n in range(8)])
             pool.close()
             pool.join()
+    elif MODE == "pool that is terminated":
+        call("before")
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(call, [f"pooled-{n}" for n in range(8)])
+    elif MODE == "thread that outlives a child's main function":
+        child = multiprocessing.get_context("fork").Process(target=call_in_thread_left_behind, args=("child",))
+        child.start()
+        child.join()
+    elif MODE == "SIGTERM":
+        call("only")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    elif MODE == "SIGINT":
+        call("only")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    elif MODE == "SIGTERM while it stops":
+        trace.get_tracer_provider().add_span_processor(TerminateWhileStopping())
+        for number in range(6):
+            call(f"call-{number}")
     elif MODE == "os.fork in a thread":
         call("before")
         thread(fork_and_call, "forked")

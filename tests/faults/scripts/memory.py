@@ -23,7 +23,7 @@ BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "word "
 
 
 def answer(request):
-    time.sleep(0.02)  # the network's part: far less than a real one takes
+    time.sleep(0.01)  # the network's part: far less than a real one takes
     return httpx.Response(200, json=REPLY)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_llmlog.store.migrations import run
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 
 def upgrade() -> None:

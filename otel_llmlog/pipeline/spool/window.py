@@ -1,0 +1,58 @@
+"""Window: a stretch of a file as memory. What is put there survives the process, and took no system call.
+
+Always true: the disk behind a window is allocated before it is made, so that touching it cannot fail; nothing is
+touched before or after it. The standard library's `mmap` is not used, because it holds a descriptor of its own: to
+close that would give up the process's record lock on the file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+# Bytes of a window: a system call or two each few hundred frames, and little disk allocated for nothing.
+BYTES = 256 << 10
+_GRAIN = mmap.ALLOCATIONGRANULARITY
+_FAILED = ctypes.c_void_p(-1).value
+
+# Offsets are passed as 64 bits, which the plain symbol takes only where pointers have as many.
+AVAILABLE = hasattr(os, "posix_fallocate") and ctypes.sizeof(ctypes.c_void_p) == 8
+
+if AVAILABLE:
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _libc.mmap.restype = ctypes.c_void_p
+    _libc.mmap.argtypes = [
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64
+    ]  # fmt: skip
+    _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+class Window:
+    """The bytes of a file from `start` up to `end`. One thread uses it at a time."""
+
+    __slots__ = ("_address", "_view", "end", "start")
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        """A window in which `offset` lies. Raises OSError, also where the disk has no room for it."""
+        self.start = offset - offset % _GRAIN
+        self.end = self.start + BYTES
+        os.posix_fallocate(descriptor, self.start, BYTES)
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self._address = _libc.mmap(None, BYTES, protection, mmap.MAP_SHARED, descriptor, self.start)
+        if self._address == _FAILED:
+            raise OSError(ctypes.get_errno(), "the file cannot be mapped")
+        self._view: memoryview | None = memoryview((ctypes.c_ubyte * BYTES).from_address(self._address)).cast("B")
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Put bytes at a place of the file, all of them inside the window."""
+        assert self._view is not None
+        at = offset - self.start
+        self._view[at : at + len(data)] = data
+
+    def close(self) -> None:
+        """Give the memory back."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.release()
+            _libc.munmap(self._address, BYTES)

@@ -1,0 +1,151 @@
+"""The spool full, its disk full, its directory read-only or gone: the app runs on, and every call is accounted for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.faults.app import App
+from tests.faults.conftest import BIN
+from tests.pipeline import spooling
+
+SECONDS = 60.0
+# Records that may wait in memory when the disk takes none.
+QUEUE = 20
+
+
+@pytest.fixture
+def away(postgres_server: str, database_url: str) -> Callable[[], Any]:
+    """Takes the database away for a while: it lets nobody in."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+
+    def open_to_all(answer: str) -> None:
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {answer}")
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    @contextmanager
+    def for_a_while() -> Iterator[None]:
+        open_to_all("false")
+        try:
+            yield
+        finally:
+            open_to_all("true")
+
+    return for_a_while
+
+
+@pytest.fixture
+def status(environment: dict[str, str]) -> Callable[[int], dict[str, Any]]:
+    """What `llmlog status` says once it knows of so many calls; it must account for all of them."""
+
+    def ask(captured: int) -> dict[str, Any]:
+        until = time.monotonic() + SECONDS
+        while True:
+            command = [str(BIN / "llmlog"), "status", "--json"]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+            found: dict[str, Any] = json.loads(done.stdout)
+            if found["captured"] >= captured or time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        assert found["captured"] == captured
+        kinds = ("written", "duplicates_ignored", "spooled", "dropped", "dead_letters", "not_logged")
+        assert captured == sum(found[kind] for kind in kinds)
+        return found
+
+    return ask
+
+
+Status = Callable[[int], dict[str, Any]]
+Rows = Callable[[], list[dict[str, Any]]]
+
+
+def test_a_full_spool_drops_the_newest_and_the_numbers_say_how_many(
+    environment: dict[str, str], away: Callable[[], Any], status: Status, rows: Rows, drain: Callable[[], None]
+) -> None:
+    environment |= {
+        "LLMLOG_SPOOL_MAX_BYTES": str(1 << 20), "LLMLOG_QUEUE_SIZE": str(QUEUE), "LLMLOG_SHUTDOWN_TIMEOUT": "0.5"
+    }  # fmt: skip
+    with away():
+        app = App(environment)
+        app.call(700)
+        found = app.numbers()
+        assert found["waiting"] > QUEUE
+        assert found["dropped.spool_full"] == 700 - found["waiting"]
+        assert status(700)["spooled"] == found["waiting"]
+        app.quit()
+        # What only memory held went with the process; it was noted on disk that there were such calls.
+        ended = status(700 - QUEUE)
+        assert (ended["dropped"], ended["spooled"]) == (found["dropped.spool_full"], found["waiting"] - QUEUE)
+    drain()
+    drained = status(700)
+    assert (drained["spooled"], drained["written"], drained["terminated"]) == (0, found["waiting"], QUEUE)
+    assert Counter(row["total_tokens"] for row in rows()) == {160: found["waiting"] - QUEUE, 0: QUEUE}
+
+
+def test_on_a_full_disk_the_app_runs_on_and_the_numbers_say_what_was_lost(
+    environment: dict[str, str], away: Callable[[], Any], rows: Rows, tmp_path: Path
+) -> None:
+    environment |= {"LLMLOG_QUEUE_SIZE": str(QUEUE)}
+    place = tmp_path / "disk"
+    with spooling.disk_of(place, "256k") as mounted:
+        environment |= {"LLMLOG_SPOOL_DIR": str(place)}
+        with away():
+            app = App(environment, *([] if mounted else ["200000"]))
+            app.call(300)
+            found = app.numbers()
+            assert found["dropped.spool_disk_full"] == 300 - found["waiting"] > 0
+            assert found["waiting"] > QUEUE
+        assert app.ask("flush")
+        assert app.numbers()["written"] == found["waiting"]
+        if mounted:  # there is room again
+            app.call(50)
+            assert app.ask("flush")
+            assert app.numbers()["written"] == found["waiting"] + 50
+        app.quit()
+    written = found["waiting"] + 50 * mounted
+    assert [row["total_tokens"] for row in rows()] == [160] * written
+
+
+def test_without_a_directory_to_write_to_rows_go_by_memory_and_the_numbers_say_what_was_lost(
+    environment: dict[str, str], away: Callable[[], Any], rows: Rows, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").write_text("a file where the directory should be")
+    environment |= {"LLMLOG_QUEUE_SIZE": str(QUEUE)}
+    app = App(environment)
+    app.call(10)
+    assert app.ask("flush")
+    assert app.numbers()["written"] == 10
+    with away():
+        app.call(100)
+        found = app.numbers()
+        assert (found["waiting"], found["dropped.spool_unwritable"]) == (QUEUE, 100 - QUEUE)
+    assert app.ask("flush")
+    assert app.numbers()["written"] == 10 + QUEUE
+    app.quit()
+    assert [row["total_tokens"] for row in rows()] == [160] * (10 + QUEUE)
+
+
+def test_a_directory_that_vanishes_costs_nothing(
+    environment: dict[str, str], away: Callable[[], Any], status: Status, rows: Rows, tmp_path: Path
+) -> None:
+    app = App(environment)
+    with away():
+        app.call(100)
+        shutil.rmtree(tmp_path / "spool")
+        app.call(100)
+        assert app.numbers()["waiting"] == 200
+    assert app.ask("flush")
+    app.quit()
+    assert status(200)["written"] == 200
+    assert [row["total_tokens"] for row in rows()] == [160] * 200
