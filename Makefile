@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 # The same SDK one major version back, on httpx instead of httpx2: tests run its scripts, too.
 OLDER := .venv-openai2
+# LiteLLM and all it brings, for the tests of its callback: too heavy for everybody's environment.
+LITELLM := .venv-litellm
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
@@ -20,7 +22,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest
 
-test-slow: $(VENV)/.test $(OLDER)/.test
+test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test
 	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/.lint
@@ -33,7 +35,7 @@ bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDER) .cache
+	rm -rf $(VENV) $(OLDER) $(LITELLM) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,4 +60,9 @@ $(VENV)/.lint: pyproject.toml constraints.txt | python-is-new-enough
 $(OLDER)/.test: pyproject.toml | python-is-new-enough
 	@$(call make_venv,$(OLDER))
 	@$(subst -c constraints.txt,,$(call install,$(OLDER))) -e . 'openai<3'
+	@touch $@
+
+$(LITELLM)/.test: pyproject.toml constraints.txt | python-is-new-enough
+	@$(call make_venv,$(LITELLM))
+	@$(call install,$(LITELLM)) -e '.[litellm]'
 	@touch $@

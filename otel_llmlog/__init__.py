@@ -3,6 +3,7 @@
 from otel_llmlog.capture.context import context
 from otel_llmlog.configure import LLMLogInstrumentor, flush, instrument, uninstrument
 from otel_llmlog.errors import (
+    AuditNotRecorded,
     ConfigError,
     ContentNotStored,
     LLMLogError,
@@ -13,6 +14,7 @@ from otel_llmlog.errors import (
 from otel_llmlog.recall import ahistory, history
 
 __all__ = [
+    "AuditNotRecorded",
     "ConfigError",
     "ContentNotStored",
     "LLMLogError",

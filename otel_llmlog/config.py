@@ -175,6 +175,23 @@ class PipelineSettings(_Part):
     """Seconds the program may take at its end to write what is left."""
 
 
+class AuditSettings(_Part):
+    """What is kept of management operations, and which are seen without the app's help."""
+
+    store_audit_logs: bool = True
+    """Store what `otel_llmlog.audit` records, and what it sees, in `audit_logs`. Off: log records only."""
+    audit_asgi: bool = False
+    """Watch the management routes of every Starlette and FastAPI app in the process. LiteLLM's are built in."""
+    audit_client: bool = True
+    """Record the calls that the app makes to a LiteLLM proxy's management routes over httpx and httpx2."""
+    audit_routes: Table = {}
+    """Own management routes: `POST /admin/users/{id}=user.update,DELETE /admin/keys/{id}=key.delete`."""
+    audit_sync_timeout: float = Field(10.0, gt=0, le=300)
+    """Seconds that `sync=True` may wait for the database before it raises AuditNotRecorded."""
+
+    _read_table = field_validator("audit_routes", mode="before")(_table)
+
+
 class SpoolSettings(_Part):
     """Where records wait on disk, so that they survive the process."""
 
@@ -213,6 +230,8 @@ class RetentionSettings(_Part):
     """How long request logs are kept, such as `30d`; they go by whole days (UTC). Unset: for ever. Sums stay."""
     maximum_spend_log_contents_retention_period: timedelta | None = None
     """How long messages and responses are kept, if shorter than that. Unset: as long as the request logs."""
+    maximum_audit_logs_retention_period: timedelta | None = None
+    """How long audit logs are kept. What goes is signed off in the chain, which still verifies. Unset: for ever."""
     maximum_spend_logs_retention_interval: timedelta = timedelta(days=1)
     """How often old logs are looked for. One process of all that share the database does it."""
 
@@ -222,7 +241,7 @@ class RetentionSettings(_Part):
 class Settings:
     """All settings, one part for each part of the program."""
 
-    __slots__ = ("capture", "content", "identity", "pipeline", "pricing", "retention", "spool", "store")
+    __slots__ = ("audit", "capture", "content", "identity", "pipeline", "pricing", "retention", "spool", "store")
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         """Read the environment over `values` (those of the YAML file). Raises ConfigError."""
@@ -231,6 +250,7 @@ class Settings:
         self.identity = _read(IdentitySettings, values)
         self.pricing = _read(PricingSettings, values)
         self.pipeline = _read(PipelineSettings, values)
+        self.audit = _read(AuditSettings, values)
         self.spool = _read(SpoolSettings, values)
         self.store = _read(StoreSettings, values)
         self.retention = _read(RetentionSettings, values)
@@ -243,6 +263,7 @@ PARTS: tuple[type[_Part], ...] = (
     PricingSettings,
     CaptureSettings,
     PipelineSettings,
+    AuditSettings,
     SpoolSettings,
     RetentionSettings,
 )

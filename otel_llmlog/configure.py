@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry import trace
+from opentelemetry import _logs, trace
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
     OTEL_EXPORTER_OTLP_PROTOCOL,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
@@ -37,6 +38,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_llmlog import config, emit, forks
+from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.reading import Reader
@@ -44,6 +46,7 @@ from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.logs import LLMLogLogProcessor, Writer
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
@@ -65,11 +68,13 @@ class Runtime:
     recorder: Recorder
     worker: BatchWorker | None
     processor: LLMLogSpanProcessor
+    audit: LLMLogLogProcessor
 
     def flush(self, timeout: float) -> bool:
         """Wait until every call that has ended is stored; False when that took longer than `timeout` seconds."""
         read = self.recorder.flush(timeout)
-        return (self.worker is None or self.worker.flush(timeout)) and read
+        forwarded = watching.flush(timeout)
+        return (self.worker is None or self.worker.flush(timeout)) and read and forwarded
 
     def unstored(self, needle: str, wanted: Callable[[Record], bool]) -> list[Record]:
         """Calls of this process that have ended, hold this text, are wanted and may not be stored yet."""
@@ -95,8 +100,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def start() -> Runtime | None:
-    """Build and start everything, once. None when OTel itself is switched off. Raises ConfigError."""
+def start(*, capture: bool = True) -> Runtime | None:
+    """Build and start everything, once. None when OTel itself is switched off. Raises ConfigError.
+
+    `capture`: see the calls on the wire. Off for who brings calls of its own, LiteLLM's callback say.
+    """
     global _runtime, _starting  # noqa: PLW0603 - one process, one runtime
     with _lock:
         if _runtime is not None or _starting:
@@ -107,7 +115,12 @@ def start() -> Runtime | None:
         try:
             settings = config.load()
             _runtime = _build(settings)
-            patch.install(_runtime.recorder, inject_usage=settings.capture.inject_stream_usage)
+            if capture:
+                managed = client.watcher(settings.capture.provider_hosts) if settings.audit.audit_client else None
+                patch.install(_runtime.recorder, inject_usage=settings.capture.inject_stream_usage, managed=managed)
+            recording.install(_runtime.audit)
+            if settings.audit.audit_asgi:
+                asgi.install(settings.audit.audit_routes)
         finally:
             _starting = False
         atexit.register(stop)
@@ -149,9 +162,13 @@ def stop() -> None:
     try:
         deadline = time.monotonic() + runtime.settings.pipeline.shutdown_timeout
         runtime.recorder.finish(deadline - time.monotonic())
+        watching.flush(max(0.0, deadline - time.monotonic()))
         patch.remove()
+        asgi.remove()
+        recording.install(None)
         if runtime.worker is not None:
             runtime.worker.close(max(0.0, deadline - time.monotonic()))
+        runtime.audit.close()
     finally:
         _stopping = False
         number, _killed_by = _killed_by, 0
@@ -235,7 +252,8 @@ def _build(settings: config.Settings) -> Runtime:
     for name, meant in config.unknown_variables().items():
         stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
     _ensure_provider(stats)
-    exporter = None if settings.pipeline.disable_spend_logs else _exporter(settings, stats)
+    wanted = settings.audit.store_audit_logs or not settings.pipeline.disable_spend_logs
+    exporter = _exporter(settings, stats) if wanted else None
     worker = _worker(exporter, settings, stats) if exporter else None
     processor: LLMLogSpanProcessor
 
@@ -255,7 +273,11 @@ def _build(settings: config.Settings) -> Runtime:
     add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
     if add is not None:
         add(processor)
-    return Runtime(settings, stats, recorder, worker, processor)
+    audit = LLMLogLogProcessor(worker, _audit_writer(settings), settings.audit, stats, _ServiceName())
+    add = getattr(_logs.get_logger_provider(), "add_log_record_processor", None)
+    if add is not None:
+        add(audit)
+    return Runtime(settings, stats, recorder, worker, processor, audit)
 
 
 def _pricer(settings: config.Settings) -> Pricer:
@@ -267,7 +289,7 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
     if settings.pipeline.exporter == "otlp":
         from otel_llmlog.pipeline import otlp
 
-        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers())
+        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers(), otlp.logs_endpoint())
     # Imported here and on first use: database libraries take longer to import than most apps take to start.
     from otel_llmlog.store import embedded
 
@@ -296,6 +318,19 @@ def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
         )
         return None
     return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
+
+
+def _audit_writer(settings: config.Settings) -> Writer | None:
+    """What stores an audit event while its caller waits; None where rows go to a collector, or nowhere."""
+    from otel_llmlog.store import embedded
+
+    if settings.pipeline.exporter != "postgres" or (settings.store.database_url is None and not embedded.installed()):
+        return None
+    return _LazyWriter(
+        lambda: database_url(settings),
+        settings.store,
+        settings.audit.audit_sync_timeout,
+    )
 
 
 def database_url(settings: config.Settings) -> str:
@@ -370,14 +405,48 @@ class _Lazy:
     def _made(self) -> Exporter:
         if self._exporter is None:
             self._exporter = self._connect()
-            # An embedded server's own exit handler was registered just now and would run before ours: go first again.
-            atexit.unregister(stop)
-            atexit.register(stop)
+            _go_first_at_exit()
         return self._exporter
 
     def close(self) -> None:
         if self._exporter is not None:
             self._exporter.close()
+
+
+def _go_first_at_exit() -> None:
+    # An embedded server's own exit handler was registered just now and would run before ours.
+    atexit.unregister(stop)
+    atexit.register(stop)
+
+
+class _LazyWriter:
+    """The same for a writer that is waited for. It sees to the tables, too: nothing may have been stored before."""
+
+    def __init__(self, url: Callable[[], str], store: config.StoreSettings, timeout: float) -> None:
+        self._url = url
+        self._settings = store
+        self._timeout = timeout
+        self._writer: Writer | None = None
+
+    def store(self, record: Record) -> None:
+        with forks.held_off():
+            from otel_llmlog.store import audit_rows, connect
+            from otel_llmlog.store.postgres import PostgresExporter
+        if self._writer is None:
+            url = self._url()
+            _go_first_at_exit()
+            seconds = min(self._settings.connect_timeout, max(1, round(self._timeout)))
+            tables = PostgresExporter(url, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
+            try:
+                tables.open()
+            finally:
+                tables.close()
+            self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
+        self._writer.store(record)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 class _ServiceName:
@@ -421,7 +490,8 @@ def sdk_defaults(environ: Mapping[str, str]) -> dict[str, str]:
     defaults = {
         OTEL_TRACES_EXPORTER: "otlp" if traces else "none",
         OTEL_METRICS_EXPORTER: "otlp" if measured else "none",
-        OTEL_LOGS_EXPORTER: "none",
+        # Audit events; the app's own log lines only where OpenTelemetry is told to send those, too.
+        OTEL_LOGS_EXPORTER: "otlp" if OTEL_EXPORTER_OTLP_LOGS_ENDPOINT in environ else "none",
         OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
     }
     return {name: value for name, value in defaults.items() if name not in environ}

@@ -1,4 +1,4 @@
-"""From a payload to OpenTelemetry: the span with the GenAI conventions beside `llmlog.*`, and the metrics.
+"""From a payload to OpenTelemetry: the span with the GenAI conventions beside `llmlog.*`, the metrics, the audit log.
 
 Only the OTel API is used here, so any SDK may stand behind it. The convention's newest names are written out below:
 they moved to a repository of their own, and the constants in the published package are older.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from opentelemetry import metrics, trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
+from otel_llmlog.dialects import audit
 from otel_llmlog.dialects.llmlog import Attributes
-from otel_llmlog.payload import CallPayload
+from otel_llmlog.payload import AuditEvent, CallPayload
 
 SCOPE = "otel_llmlog"
 # The convention's advice for both histograms (seconds, tokens).
@@ -167,3 +168,29 @@ class Metrics:
                 tokens.record(count, {**attributes, "gen_ai.token.type": kind}, context=context)
         if payload.spend is not None:
             cost.add(float(payload.spend), attributes, context=context)
+
+
+def audit_log(event: AuditEvent) -> None:
+    """An audit event as a log record of whatever logger provider is set, for any OpenTelemetry backend."""
+    logger = _logs.get_logger(SCOPE)
+    if isinstance(logger, _logs.NoOpLogger):
+        return
+    logger.emit(
+        timestamp=round(event.updated_at * 1e6) * 1000,
+        context=_context_of(event),
+        severity_number=_logs.SeverityNumber.INFO if event.outcome == "success" else _logs.SeverityNumber.WARN,
+        body=f"{event.action} {event.table_name} {event.object_id}".rstrip(),
+        attributes={audit.LOG_RECORD_UID: event.id, **audit.encode(event)},
+        event_name=audit.EVENT_NAME,
+    )
+
+
+def _context_of(event: AuditEvent) -> Context | None:
+    """The trace that the event belongs to: that of now, or that of when it was put into an outbox."""
+    if event.trace_id is None or event.span_id is None:
+        return None
+    now = trace.get_current_span().get_span_context()
+    if now.is_valid and trace.format_span_id(now.span_id) == event.span_id:
+        return None
+    then = SpanContext(int(event.trace_id, 16), int(event.span_id, 16), is_remote=True)
+    return trace.set_span_in_context(NonRecordingSpan(then))

@@ -4,11 +4,12 @@
     ├── ConfigError        fix the setting and start again
     ├── StoreUnavailable   try again: the database did not answer
     ├── RowRejected        set aside: the database answered, and will never take this row
+    ├── AuditNotRecorded   undo or repeat: an audit row that was asked for at once is not known to be stored
     ├── ContentNotStored   turn content on: what was said in a conversation was not kept
     └── UnknownResponse    nothing is known of a response that a conversation goes through
 
-The app under observation never sees any of these unless it asks (`history`): they are for start-up, the pipeline and
-the command line.
+The app under observation never sees any of these unless it asks (`history`, `sync=True`): they are for start-up, the
+pipeline and the command line.
 Each message is one line and says what to do next.
 """
 
@@ -29,6 +30,14 @@ class StoreUnavailable(LLMLogError):  # noqa: N818 - names say what to do, not t
 
 class RowRejected(LLMLogError):  # noqa: N818 - the same
     """The database refuses this row and always will. Set it aside."""
+
+
+class AuditNotRecorded(LLMLogError):  # noqa: N818 - the same
+    """An audit event with `sync=True` is not known to be stored. `event_id` names it."""
+
+    def __init__(self, message: str, event_id: str | None = None) -> None:
+        super().__init__(message)
+        self.event_id = event_id
 
 
 class ContentNotStored(LLMLogError):  # noqa: N818 - the same

@@ -1,4 +1,5 @@
-"""The record of one LLM call: LiteLLM's StandardLoggingPayload, and what a priced row needs beside it.
+"""The record of one LLM call: LiteLLM's StandardLoggingPayload, and what a priced row needs beside it; of one
+management operation: `AuditEvent`.
 
 Always true: every field of LiteLLM's specification is here under its exact name; models are frozen; a float is
 finite; token counts follow the GenAI convention's rule (input includes cache reads and writes, output includes
@@ -246,3 +247,42 @@ class CallPayload(StandardLoggingPayload):
     price_version: str | None = None
     notes: list[str] = []
     """What could not be read, one short sentence each. Never content."""
+
+
+AuditOutcome = Literal["success", "failure", "refused"]
+
+
+class AuditEvent(_Part):
+    """One management operation, done, failed or refused. Nine fields are LiteLLM's StandardAuditLogPayload."""
+
+    id: str
+    """Names the event everywhere: `log.record.uid` of its log record, its row. Delivered twice it is stored once."""
+    updated_at: float
+    changed_by: str | None = None
+    changed_by_api_key: str | None = None
+    """SHA-256 of the key, never the key."""
+    action: str
+    """LiteLLM's word: created, updated, deleted, blocked, unblocked, rotated; or the app's own."""
+    table_name: str
+    """LiteLLM's name of the table, such as `LiteLLM_VerificationToken` for keys; or the app's own."""
+    object_id: str = ""
+    before_value: Any = None
+    updated_values: Any = None
+    # From here on: ours.
+    operation: str | None = None
+    """What was done, finer than `action`: `team.member_add`, `key.rotate`."""
+    outcome: AuditOutcome = "success"
+    error_class: str | None = None
+    status_code: int | None = None
+    """HTTP status of the answer, where there was one."""
+    source: str = "app"
+    """Who saw it: app, asgi, client, sqlalchemy, litellm."""
+    route: str | None = None
+    """Method and path of the request, such as `POST /key/generate`."""
+    requester_ip_address: str | None = None
+    trace_id: str | None = None
+    """32 hex digits."""
+    span_id: str | None = None
+    """16 hex digits."""
+    notes: list[str] = []
+    """What could not be kept or was not known, one short sentence each. Never content."""

@@ -39,6 +39,16 @@ _CREDENTIAL_VALUE = re.compile(
     re.IGNORECASE,
 )
 
+# More of them, for what an app hands over to be audited: there a mask too many is better than a key. LiteLLM's keys
+# may be as short as its documentation's `sk-1234`; a URL holds a password; a private key spans lines.
+_CREDENTIAL_IN_AUDIT = re.compile(
+    r"\bsk-[A-Za-z0-9_-]{4,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|(?<=://)[^/\s:@]{0,256}:[^/\s@]{1,256}(?=@)"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
+)
+# Names of lists of keys. As a number, `tokens` is a count.
+_CREDENTIALS_NAME = re.compile(r"(?:^|[-_.]|(?<=[a-z]))(?:keys|tokens)$", re.IGNORECASE)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 
 def key_hash(credential: str) -> str:
     """SHA-256 (hex) of an API key, `Bearer ` stripped: the same value LiteLLM stores for the same key."""
@@ -71,6 +81,29 @@ def mask(text: str) -> str:
 def is_credential(field: str) -> bool:
     """Whether a header or field of this name holds a credential."""
     return _CREDENTIAL_NAME.search(field) is not None
+
+
+def mask_in_audit(text: str) -> str:
+    """The text with everything masked that has the shape of a credential, short keys and passwords in URLs included."""
+    return mask(_CREDENTIAL_IN_AUDIT.sub(MASK, text))
+
+
+def is_credential_in_audit(field: str, value: Any) -> bool:
+    """Whether a field of this name holds a credential, or a list of them; a number under such a name is a count."""
+    if is_credential(field):
+        return value is not None and not isinstance(value, bool)
+    return isinstance(value, str | list | tuple | set | frozenset) and _CREDENTIALS_NAME.search(field) is not None
+
+
+def key_id(given: str) -> str:
+    """The hash of a key that may have been hashed already: a SHA-256 in hex stays what it is."""
+    return given if _SHA256.fullmatch(given) else key_hash(given)
+
+
+def object_id(given: str) -> str:
+    """The name of an object from an untrusted place: a raw key is hashed, as LiteLLM names its keys."""
+    text = clean(given[:MAX_NAME])
+    return key_hash(given) if text.startswith("sk-") else mask_in_audit(text)
 
 
 def custom_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

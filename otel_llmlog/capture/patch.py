@@ -20,17 +20,24 @@ from otel_llmlog.capture.streams import Tees, make_tees
 
 LIBRARIES = ("httpx", "httpx2")
 
+# Told of a request that is no LLM call; answers None, or what is to be called with the response or the exception.
+Watch = Callable[[Any], Callable[[Any, BaseException | None], None] | None]
+
 _recorder: Recorder | None = None
+_managed: Watch | None = None
 _inject_usage = False
 _hooked = False
 # library name -> (class, the `send` it had, ours)
 _originals: dict[str, list[tuple[type[Any], Any, Any]]] = {}
 
 
-def install(recorder: Recorder, *, inject_usage: bool) -> None:
-    """Capture every call from now on, also of libraries that are imported later."""
-    global _recorder, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
-    _recorder, _inject_usage = recorder, inject_usage
+def install(recorder: Recorder, *, inject_usage: bool, managed: Watch | None = None) -> None:
+    """Capture every call from now on, also of libraries that are imported later.
+
+    `managed`: looks at requests that are no LLM calls, for those to a management API. Never raises.
+    """
+    global _recorder, _managed, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
+    _recorder, _managed, _inject_usage = recorder, managed, inject_usage
     if not _hooked:
         _hooked = True
         for name in LIBRARIES:
@@ -80,13 +87,22 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
             return original(self, request, *args, **kwargs)
         if begun is None:
             shield = recorder.shield(request)
-            if shield is None:
+            ended = None if _managed is None else _managed(request)
+            if shield is None and ended is None:
                 return original(self, request, *args, **kwargs)
-            token = otel_context.attach(shield)
+            token = None if shield is None else otel_context.attach(shield)
             try:
-                return original(self, request, *args, **kwargs)
+                response = original(self, request, *args, **kwargs)
+            except BaseException as error:
+                if ended is not None:
+                    ended(None, error)
+                raise
             finally:
-                otel_context.detach(token)
+                if token is not None:
+                    otel_context.detach(token)
+            if ended is not None:
+                ended(response, None)
+            return response
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)
@@ -114,13 +130,22 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
             return await original(self, request, *args, **kwargs)
         if begun is None:
             shield = recorder.shield(request)
-            if shield is None:
+            ended = None if _managed is None else _managed(request)
+            if shield is None and ended is None:
                 return await original(self, request, *args, **kwargs)
-            token = otel_context.attach(shield)
+            token = None if shield is None else otel_context.attach(shield)
             try:
-                return await original(self, request, *args, **kwargs)
+                response = await original(self, request, *args, **kwargs)
+            except BaseException as error:
+                if ended is not None:
+                    ended(None, error)
+                raise
             finally:
-                otel_context.detach(token)
+                if token is not None:
+                    otel_context.detach(token)
+            if ended is not None:
+                ended(response, None)
+            return response
         call, context = begun
         if _inject_usage:
             request = _with_usage(request, call, library)

@@ -295,6 +295,21 @@ class Recorder:
         self._pending_bytes -= held
         return call, payload, ended
 
+    def take(self, payload: CallPayload, outer: Context) -> None:
+        """Take in a call that another library saw from end to end; its times are those of the payload."""
+        start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
+        span = emit.start_span(self._tracer, payload.operation, outer, start_ns)
+        ids = _ids(span, outer)
+        payload = payload.model_copy(update={"trace_id": ids.trace_id})
+        attributes = llmlog.encode(payload)
+        self._stats.count("captured")
+        self._outlet.accept([Ended(ids, start_ns, end_ns, attributes, 0)])
+        try:
+            emit.end_span(span, payload, attributes, end_ns)
+            self._metrics.record(payload, trace.set_span_in_context(span, outer))
+        except Exception as error:  # the same
+            self._stats.error("emit", error)
+
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
         thread = self._thread

@@ -66,7 +66,7 @@ def prune(
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would go, and leave it."),
     as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
 ) -> None:
-    """Remove rows older than LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD now. Sums by hour and by session stay."""
+    """Remove rows older than their LLMLOG_MAXIMUM_…_RETENTION_PERIOD now. Sums by hour and by session stay."""
     settings = config.load()
     if not retention.wanted(settings.retention):
         typer.echo("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
@@ -85,5 +85,7 @@ def prune(
     for table, rows in found.strays.items():
         if rows:
             typer.echo(f"{table}_default  {rows:,} rows")
+    if found.audit_logs:
+        typer.echo(f"audit_logs  {found.audit_logs:,} rows")
     size = sum(partition.bytes for partition in found.partitions) / (1 << 20)
     typer.echo(f"{len(found.partitions)} partitions, {size:,.1f} MB {'would go' if dry_run else 'are gone'}")

@@ -43,6 +43,8 @@ def summary(directory: str) -> dict[str, Any]:
         "live": sum(one.live for one in reports),
         # A call whose process went before the outcome was on disk is captured by who finds the intent.
         "captured": total["captured"] - total["unended"] + total["terminated"],
+        "audited": total["audited"],
+        "audited_at_once": total["audit.stored_at_once"],
         "written": total["written"],
         "duplicates_ignored": total["duplicates"],
         "spooled": sum(one.waiting for one in reports if one.live) + waits.orphaned,

@@ -1,27 +1,33 @@
-"""Record: the one unit that travels from capture to a table. Plain data, ready to be written down anywhere."""
+"""Record: the one unit that both signals become on their way to a table. Plain data, ready to be written down."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+Kind = Literal["span", "log"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One LLM call. (start_ns, trace_id, span_id) is its identity: delivering it twice stores it once."""
+    """One LLM call (a span) or one audit event (a log). Delivering it twice stores it once.
+
+    The identity of a span is (start_ns, trace_id, span_id); that of a log is the id in its attributes.
+    """
 
     trace_id: str
-    """32 hex digits."""
+    """32 hex digits; empty in a log without a trace."""
     span_id: str
-    """16 hex digits."""
+    """16 hex digits; empty in a log without a span."""
     parent_span_id: str | None
     start_ns: int
     """Epoch nanoseconds."""
     end_ns: int
     service_name: str
     attributes: Mapping[str, Any]
-    """The call in the `llmlog.*` dialect."""
+    """The call in the `llmlog.*` dialect, the event in `llmlog.audit.*`."""
+    kind: Kind = "span"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from otel_llmlog.stats import Stats
 _SUFFIX = ".stats"
 # Reports of processes that ended longer ago than this many seconds are removed.
 _KEEP_SECONDS = 86_400
-# Counters that together account for every call captured, beside those that wait.
-_STATES = ("captured", "written", "duplicates", "dead", "adopted", "terminated")
+# Counters that together account for every call captured and event audited, beside those that wait.
+_STATES = ("captured", "audited", "written", "duplicates", "dead", "adopted", "terminated")
 # A report that is older than this many seconds is of a process that is gone: ids of processes come again.
 _FRESH_SECONDS = 120.0
 

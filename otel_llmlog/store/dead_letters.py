@@ -132,4 +132,6 @@ def _time(nanoseconds: Any) -> datetime | None:
 
 
 def _record(stored: dict[str, Any]) -> Record:
-    return Record(**{field.name: stored.get(field.name) for field in fields(Record)})  # type: ignore[arg-type]
+    # Written by a version that knew no kinds, it has none.
+    given = {"kind": "span", **stored}
+    return Record(**{field.name: given.get(field.name) for field in fields(Record)})  # type: ignore[arg-type]

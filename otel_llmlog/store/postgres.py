@@ -90,9 +90,13 @@ class PostgresExporter:
         try:
             session = self._connected()
             self._remove_old_rows(session)
-            ordered = _in_key_order(records, rejected)
+            events = [record for record in records if record.kind == "log"]
+            calls = [record for record in records if record.kind != "log"] if events else records
+            ordered = _in_key_order(calls, rejected)
             self._see_to_days(session, ordered)
             written = self._store(session, ordered, rejected)
+            if events:
+                written += session.append_audit(events, rejected)
         except psycopg.Error as error:
             self._drop()
             raise StoreUnavailable(failure(error).advice) from None

@@ -20,7 +20,7 @@ from psycopg.rows import class_row
 
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, sql
+from otel_llmlog.store import audit_chain, connect, sql
 from otel_llmlog.store.failures import failure
 
 # Dropping needs the table, the partition and the default partition for itself for a moment. Whoever comes while it
@@ -54,11 +54,17 @@ class Plan(NamedTuple):
     logs_before: datetime | None
     """Request logs that began before go. None: none go."""
     contents_before: datetime | None
+    audit_logs: int = 0
+    """Audit logs that go."""
 
 
 def wanted(settings: RetentionSettings) -> bool:
     """Whether anything goes at all."""
-    return bool(settings.maximum_spend_logs_retention_period or settings.maximum_spend_log_contents_retention_period)
+    return bool(
+        settings.maximum_spend_logs_retention_period
+        or settings.maximum_spend_log_contents_retention_period
+        or settings.maximum_audit_logs_retention_period
+    )
 
 
 def due(connection: psycopg.Connection[Any], settings: RetentionSettings) -> bool:
@@ -121,7 +127,8 @@ def _plan(connection: psycopg.Connection[Any], settings: RetentionSettings) -> P
     for table, limit in before.items():
         query = f"SELECT count(*) FROM llmlog.{table}{_DEFAULT} WHERE start_time < %s"  # noqa: S608 - constants
         (strays[table],) = connection.execute(query, (limit,)).fetchone() or (0,)
-    return Plan(partitions, strays, found[0], found[1])
+    audit_logs = audit_chain.older(connection, settings.maximum_audit_logs_retention_period)
+    return Plan(partitions, strays, found[0], found[1], audit_logs)
 
 
 def _prune(connection: psycopg.Connection[Any], settings: RetentionSettings) -> Plan:
@@ -136,6 +143,8 @@ def _prune(connection: psycopg.Connection[Any], settings: RetentionSettings) -> 
     for table, before in (("spend_logs", todo.logs_before), ("spend_log_contents", todo.contents_before)):
         if before is not None and todo.strays[table]:
             _delete(connection, table + _DEFAULT, before)
+    if settings.maximum_audit_logs_retention_period:
+        audit_chain.prune(connection, settings.maximum_audit_logs_retention_period)
     if todo.logs_before is not None:
         _delete(connection, "chain_links", todo.logs_before)
     return todo

@@ -17,7 +17,7 @@ from psycopg.pq import Escaping
 
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.store import connect, copy, dead_letters, retention, rollups, rows
+from otel_llmlog.store import audit_rows, connect, copy, dead_letters, retention, rollups, rows
 from otel_llmlog.store.failures import failure
 
 # What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
@@ -133,6 +133,10 @@ class Session:
                 for start in range(0, len(kept), PIECE_ROWS):
                     writer.write(copy.lines(kept[start : start + PIECE_ROWS])[0])
         return added
+
+    def append_audit(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
+        """Store audit events that are not there yet; answers how many were new."""
+        return audit_rows.append(self._connection, records, rejected)
 
     def keep_aside(self, rejected: Sequence[tuple[Record, str]]) -> None:
         """Put records that the tables refuse into dead_letters, in a transaction of their own."""

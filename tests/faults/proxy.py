@@ -10,10 +10,11 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Listens on loopback, forwards to a Unix socket, and cuts each connection somewhere in its first 200 KB."""
+    """Listens on loopback, forwards to a Unix socket, and cuts each connection somewhere in its first `most` bytes."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, most: int = 200_000) -> None:
         self._target = target
+        self._most = most
         self._random = random.Random(7)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"postgresql://postgres@127.0.0.1:{self._server.getsockname()[1]}/postgres"
@@ -37,7 +38,7 @@ class CuttingProxy:
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._target)
                 # Some die before they can log in, most in the middle of a batch or of its answer.
-                left = [self._random.randrange(200, 200_000) if self.cut else 1 << 60]
+                left = [self._random.randrange(200, self._most) if self.cut else 1 << 60]
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=self._forward, args=(source, sink, left), daemon=True).start()
 

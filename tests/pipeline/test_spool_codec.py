@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import MappingProxyType
 
 import msgspec
@@ -18,8 +19,9 @@ scalars = texts | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(a
 values = scalars | st.lists(texts, max_size=4).map(tuple)
 times = st.integers(0, 2**63)
 records = st.builds(
-    Record, texts, texts, st.none() | texts, times, times, texts, st.dictionaries(texts, values, max_size=6)
-)
+    Record, texts, texts, st.none() | texts, times, times, texts, st.dictionaries(texts, values, max_size=6),
+    st.sampled_from(["span", "log"]),
+)  # fmt: skip
 intents = st.builds(Intent, texts, texts, st.none() | texts, times, texts, st.dictionaries(texts, texts, max_size=6))
 
 
@@ -61,11 +63,24 @@ def test_hostile_bytes_are_none(hostile):
 
 def test_a_record_of_a_later_version_with_more_fields_can_still_be_read():
     assert decode_record(encode_record(record({"a": 1}))[:0] + _longer(record({"a": 1}))) == record({"a": 1})
+    assert decode_record(_longer(replace(record({"a": 1}), kind="log"))) == replace(record({"a": 1}), kind="log")
     assert decode_record(msgspec.msgpack.encode([2, TRACE, SPAN, None, 1, 2, "shop", {}])) is None
 
 
 def _longer(original):
-    return msgspec.msgpack.encode([*msgspec.msgpack.decode(encode_record(original)), "new", {"field": 1}])
+    known = msgspec.msgpack.decode(encode_record(original))[:8]
+    return msgspec.msgpack.encode([*known, original.kind, "new", {"field": 1}])
+
+
+def test_a_record_of_a_version_that_knew_no_kinds_is_a_span():
+    plain = msgspec.msgpack.encode([1, TRACE, SPAN, None, 1, 2, "shop", {"a": 1}])
+    assert decode_record(plain) == record({"a": 1})
+    # What that version would read of a log is all but its kind.
+    assert encode_record(replace(record({}), kind="log")).startswith(b"\x99")
+
+
+def test_a_record_of_a_kind_that_is_not_known_is_none():
+    assert decode_record(msgspec.msgpack.encode([1, TRACE, SPAN, None, 1, 2, "shop", {}, "metric"])) is None
 
 
 def test_what_msgpack_cannot_hold_is_replaced_by_the_nearest_it_can():

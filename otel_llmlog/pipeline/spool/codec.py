@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from otel_llmlog.pipeline.record import Record
+from otel_llmlog.pipeline.record import Kind, Record
 
 _FORMAT = 1
 _INT64 = range(-(1 << 63), 1 << 64)
@@ -44,6 +44,7 @@ class _Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end_ns: int
     service_name: str
     attributes: dict[str, _Scalar | tuple[_Scalar, ...]]
+    kind: Kind = "span"
 
 
 class _Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,7 +67,7 @@ def encode_record(record: Record) -> bytes:
     r = record
     attributes = r.attributes if type(r.attributes) is dict else dict(r.attributes)
     ids = (_FORMAT, r.trace_id, r.span_id, r.parent_span_id, r.start_ns, r.end_ns, r.service_name)
-    return _bytes((*ids, attributes))
+    return _bytes((*ids, attributes) if r.kind == "span" else (*ids, attributes, r.kind))
 
 
 def decode_record(payload: bytes) -> Record | None:
@@ -77,7 +78,7 @@ def decode_record(payload: bytes) -> Record | None:
         return None
     if w.format != _FORMAT:
         return None
-    return Record(w.trace_id, w.span_id, w.parent_span_id, w.start_ns, w.end_ns, w.service_name, w.attributes)
+    return Record(w.trace_id, w.span_id, w.parent_span_id, w.start_ns, w.end_ns, w.service_name, w.attributes, w.kind)
 
 
 def encode_intent(intent: Intent) -> bytes:
