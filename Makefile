@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/llmlog demo
 
 test: $(VENV)/.test $(OLDER)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test
 	$(VENV)/bin/python -m pytest -m slow
