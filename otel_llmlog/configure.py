@@ -7,37 +7,26 @@ Doors: `opentelemetry-instrument` and `llmlog run` (the instrumentor's entry poi
 from __future__ import annotations
 
 import atexit
-import hashlib
 import multiprocessing.util
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from opentelemetry import _logs, trace
-from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.environment_variables import (
-    OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
-    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
-    OTEL_EXPORTER_OTLP_PROTOCOL,
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
     OTEL_SDK_DISABLED,
 )
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_llmlog import config, emit, forks
+from otel_llmlog import config, destination, emit, sdk
 from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
@@ -46,11 +35,9 @@ from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.batch import BatchWorker
-from otel_llmlog.pipeline.logs import LLMLogLogProcessor, Writer
+from otel_llmlog.pipeline.logs import LLMLogLogProcessor
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
-from otel_llmlog.pipeline.record import Delivery, Exporter, Record
-from otel_llmlog.pipeline.source import Source
-from otel_llmlog.pipeline.spool import Spool
+from otel_llmlog.pipeline.record import Record
 from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
@@ -251,17 +238,20 @@ def _build(settings: config.Settings) -> Runtime:
     stats = Stats()
     for name, meant in config.unknown_variables().items():
         stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
-    _ensure_provider(stats)
+    sdk.ensure_provider(VERSION, stats)
     wanted = settings.audit.store_audit_logs or not settings.pipeline.disable_spend_logs
-    exporter = _exporter(settings, stats) if wanted else None
-    worker = _worker(exporter, settings, stats) if exporter else None
+    exporter = destination.exporter(settings, stats, _go_first_at_exit) if wanted else None
+    worker: BatchWorker | None = None
+    if exporter is not None:
+        worker, source = destination.worker(exporter, settings, stats)
+        report.observe(VERSION, stats, worker.waiting, source.disk_bytes)
     processor: LLMLogSpanProcessor
 
     def flush_all(timeout: float) -> bool:
         read = recorder.flush(timeout)
         return (worker is None or worker.flush(timeout)) and read
 
-    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, _ServiceName(), flush_all)
+    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, sdk.ServiceName(), flush_all)
     recorder = Recorder(
         settings.capture,
         Reader(settings, _pricer(settings), TokenCounter(), stats),
@@ -273,7 +263,9 @@ def _build(settings: config.Settings) -> Runtime:
     add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
     if add is not None:
         add(processor)
-    audit = LLMLogLogProcessor(worker, _audit_writer(settings), settings.audit, stats, _ServiceName())
+    audit = LLMLogLogProcessor(
+        worker, destination.audit_writer(settings, _go_first_at_exit), settings.audit, stats, sdk.ServiceName()
+    )
     add = getattr(_logs.get_logger_provider(), "add_log_record_processor", None)
     if add is not None:
         add(audit)
@@ -285,227 +277,10 @@ def _pricer(settings: config.Settings) -> Pricer:
     return Pricer(*parse_price_map(path.read_bytes())) if path else Pricer()
 
 
-def _exporter(settings: config.Settings, stats: Stats) -> Exporter | None:
-    if settings.pipeline.exporter == "otlp":
-        from otel_llmlog.pipeline import otlp
-
-        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers(), otlp.logs_endpoint())
-    # Imported here and on first use: database libraries take longer to import than most apps take to start.
-    from otel_llmlog.store import embedded
-
-    store = settings.store
-
-    def connect(url: str) -> Exporter:
-        with forks.held_off():
-            from otel_llmlog.store.postgres import PostgresExporter
-
-        return PostgresExporter(
-            url,
-            auto_migrate=store.auto_migrate,
-            connect_timeout=store.connect_timeout,
-            retention=settings.retention,
-            stats=stats,
-        )
-
-    if store.database_url is not None:
-        url = store.database_url.get_secret_value()
-        return _Lazy(lambda: connect(url))
-    if not embedded.installed():
-        stats.warn(
-            "no_database",
-            "no database: LLM calls leave spans but no rows; set LLMLOG_DATABASE_URL, "
-            "or pip install 'otel-llmlog[embedded]'",
-        )
-        return None
-    return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())))
-
-
-def _audit_writer(settings: config.Settings) -> Writer | None:
-    """What stores an audit event while its caller waits; None where rows go to a collector, or nowhere."""
-    from otel_llmlog.store import embedded
-
-    if settings.pipeline.exporter != "postgres" or (settings.store.database_url is None and not embedded.installed()):
-        return None
-    return _LazyWriter(
-        lambda: database_url(settings),
-        settings.store,
-        settings.audit.audit_sync_timeout,
-    )
-
-
-def database_url(settings: config.Settings) -> str:
-    """Where rows are stored: the configured database, or the embedded one, started if need be.
-
-    Raises ConfigError, StoreUnavailable.
-    """
-    from otel_llmlog.store import embedded
-
-    if settings.store.database_url is not None:
-        return settings.store.database_url.get_secret_value()
-    return embedded.start(settings.store.embedded_dir or embedded.default_path())
-
-
-def _worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> BatchWorker:
-    directory = spool_directory(settings)
-    spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
-    source = Source(spool, settings.pipeline.queue_size)
-    worker = BatchWorker(exporter, source, settings.pipeline, stats, directory)
-    report.observe(VERSION, stats, worker.waiting, source.disk_bytes)
-    return worker
-
-
-def drain(settings: config.Settings) -> int:
-    """Deliver what dead processes left in the spool; answers how many records. Raises ConfigError."""
-    stats = Stats()
-    exporter = _exporter(settings, stats)
-    if exporter is None:
-        raise ConfigError("no database to deliver to: set LLMLOG_DATABASE_URL")
-    directory = spool_directory(settings)
-    worker = BatchWorker(exporter, Source(None, 0), settings.pipeline, stats, directory)
-    try:
-        return worker.adopt()
-    finally:
-        worker.close(0.0)  # says what became of them, too
-
-
-def spool_directory(settings: config.Settings) -> str:
-    """Where records for this destination wait. Others have their own: what is adopted must go where it was meant to."""
-    url, embedded_dir = settings.store.database_url, settings.store.embedded_dir
-    if settings.pipeline.exporter == "otlp":
-        from otel_llmlog.pipeline import otlp
-
-        destination = f"otlp:{otlp.endpoint()}"
-    elif url is None:
-        destination = f"embedded:{embedded_dir or ''}"
-    else:
-        parts = urlsplit(url.get_secret_value())
-        destination = f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}"
-    name = hashlib.sha256(destination.encode()).hexdigest()[:16]
-    return str((settings.spool.spool_dir or _state_directory() / "spool") / name)
-
-
-def _state_directory() -> Path:
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "otel-llmlog"
-
-
-class _Lazy:
-    """An exporter that is made, its server started, with the first batch and off the app's thread."""
-
-    def __init__(self, connect: Callable[[], Exporter]) -> None:
-        self._connect = connect
-        self._exporter: Exporter | None = None
-
-    def open(self) -> None:
-        self._made().open()
-
-    def export(self, records: Sequence[Record]) -> Delivery:
-        return self._made().export(records)
-
-    def _made(self) -> Exporter:
-        if self._exporter is None:
-            self._exporter = self._connect()
-            _go_first_at_exit()
-        return self._exporter
-
-    def close(self) -> None:
-        if self._exporter is not None:
-            self._exporter.close()
-
-
 def _go_first_at_exit() -> None:
     # An embedded server's own exit handler was registered just now and would run before ours.
     atexit.unregister(stop)
     atexit.register(stop)
-
-
-class _LazyWriter:
-    """The same for a writer that is waited for. It sees to the tables, too: nothing may have been stored before."""
-
-    def __init__(self, url: Callable[[], str], store: config.StoreSettings, timeout: float) -> None:
-        self._url = url
-        self._settings = store
-        self._timeout = timeout
-        self._writer: Writer | None = None
-
-    def store(self, record: Record) -> None:
-        with forks.held_off():
-            from otel_llmlog.store import audit_rows, connect
-            from otel_llmlog.store.postgres import PostgresExporter
-        if self._writer is None:
-            url = self._url()
-            _go_first_at_exit()
-            seconds = min(self._settings.connect_timeout, max(1, round(self._timeout)))
-            tables = PostgresExporter(url, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
-            try:
-                tables.open()
-            finally:
-                tables.close()
-            self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
-        self._writer.store(record)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
-class _ServiceName:
-    """`service.name` of the tracer provider there is now. Asked for at each call, on the app's thread."""
-
-    def __init__(self) -> None:
-        self._resource: object = self
-        self._name = ""
-
-    def __call__(self) -> str:
-        resource = getattr(trace.get_tracer_provider(), "resource", None)
-        if resource is not self._resource:
-            name = resource.attributes.get("service.name") if resource is not None else None
-            self._name = str(name or os.environ.get("OTEL_SERVICE_NAME") or "unknown_service")
-            self._resource = resource
-        return self._name
-
-
-def _ensure_provider(stats: Stats) -> None:
-    """Without a tracer provider, set the SDK's up from the environment, as a distro would.
-
-    So every door leads to the same: spans have real ids, and go to a backend when `OTEL_*` names one.
-    """
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return
-    try:
-        with _environment(sdk_defaults(os.environ)):
-            _OTelSDKConfigurator().configure(auto_instrumentation_version=VERSION)  # type: ignore[no-untyped-call]
-    except Exception as error:  # an exporter that is named but not installed, say
-        stats.warn("otel", f"OpenTelemetry could not be set up from OTEL_* variables: {error}")
-
-
-def sdk_defaults(environ: Mapping[str, str]) -> dict[str, str]:
-    """`OTEL_*` variables that should be set beside these: export over OTLP/HTTP if an endpoint is named, else nowhere.
-
-    OpenTelemetry's own defaults would send to a guessed local address, and complain that nobody listens there.
-    """
-    general = OTEL_EXPORTER_OTLP_ENDPOINT in environ
-    traces = general or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT in environ
-    measured = general or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT in environ
-    defaults = {
-        OTEL_TRACES_EXPORTER: "otlp" if traces else "none",
-        OTEL_METRICS_EXPORTER: "otlp" if measured else "none",
-        # Audit events; the app's own log lines only where OpenTelemetry is told to send those, too.
-        OTEL_LOGS_EXPORTER: "otlp" if OTEL_EXPORTER_OTLP_LOGS_ENDPOINT in environ else "none",
-        OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
-    }
-    return {name: value for name, value in defaults.items() if name not in environ}
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables that are set for a moment."""
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            os.environ.pop(name, None)
 
 
 def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:

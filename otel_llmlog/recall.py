@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_llmlog import config, configure, forks, turns
+from otel_llmlog import config, configure, destination, forks, turns
 from otel_llmlog.errors import ConfigError, ContentNotStored, UnknownResponse
 from otel_llmlog.pipeline.record import Record
 
@@ -178,7 +178,7 @@ def _reader(settings: config.Settings) -> Reader:
     store = settings.store
     if settings.pipeline.exporter == "otlp" and store.database_url is None:
         raise ConfigError("the conversation is in the database: set LLMLOG_DATABASE_URL where history() is asked")
-    return _reader_of(configure.database_url(settings), store.connect_timeout)
+    return _reader_of(destination.database_url(settings), store.connect_timeout)
 
 
 @lru_cache(maxsize=4)

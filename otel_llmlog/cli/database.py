@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from otel_llmlog import config, configure
+from otel_llmlog import config, destination
 from otel_llmlog.store.reader import Reader
 
 
 def url(settings: config.Settings | None = None) -> str:
     """The configured database, or the embedded one, started if need be. Raises ConfigError, StoreUnavailable."""
-    return configure.database_url(settings or config.load())
+    return destination.database_url(settings or config.load())
 
 
 def reader() -> Reader:

@@ -9,8 +9,7 @@ from pathlib import Path
 import typer
 from opentelemetry.instrumentation import auto_instrumentation
 
-from otel_llmlog import config
-from otel_llmlog.configure import sdk_defaults
+from otel_llmlog import config, sdk
 
 
 def run(context: typer.Context) -> None:
@@ -32,7 +31,7 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
     # Some programs (Django's manage.py from its own executable) are found through the working directory.
     here = str(Path.cwd())
     return {
-        **sdk_defaults(environ),
+        **sdk.defaults(environ),
         **environ,
         "PYTHONPATH": os.pathsep.join([hook, *([] if here in paths else [here]), *paths]),
     }

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from otel_llmlog import config, configure
+from otel_llmlog import config, destination
 from otel_llmlog.cli import render
 from otel_llmlog.pipeline import spool
 
@@ -17,7 +17,7 @@ app = typer.Typer(help="Look at what waits on disk, and deliver it.", no_args_is
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show what waits on disk for the configured database, and whether its processes live."""
-    directory = configure.spool_directory(config.load())
+    directory = destination.spool_directory(config.load())
     found = {"directory": directory, **render.plain(spool.status(directory))}
     if as_json:
         typer.echo(render.as_json(found))
@@ -28,9 +28,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
 @app.command()
 def drain() -> None:
     """Deliver what dead processes left. Processes that live deliver theirs themselves."""
-    delivered = configure.drain(config.load())
+    delivered = destination.drain(config.load())
     typer.echo(f"{delivered} record(s) delivered")
-    left = spool.status(configure.spool_directory(config.load()))
+    left = spool.status(destination.spool_directory(config.load()))
     if left.orphans:
         typer.echo("Some could not be delivered: `llmlog doctor` tells whether the database is there.")
         raise typer.Exit(1)

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from otel_llmlog import config, configure
+from otel_llmlog import config, destination
 from otel_llmlog.cli import render
 from otel_llmlog.pipeline import report, spool
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show the counters of the processes that log to the configured database from this machine."""
-    directory = configure.spool_directory(config.load())
+    directory = destination.spool_directory(config.load())
     found = summary(directory)
     if as_json:
         typer.echo(render.as_json(found))

@@ -1,0 +1,181 @@
+"""Where records go and where they wait for it, as the settings say; made when it is first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from otel_llmlog import config, forks
+from otel_llmlog.errors import ConfigError
+from otel_llmlog.pipeline.batch import BatchWorker
+from otel_llmlog.pipeline.logs import Writer
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
+from otel_llmlog.pipeline.source import Source
+from otel_llmlog.pipeline.spool import Spool
+from otel_llmlog.stats import Stats
+
+
+def exporter(settings: config.Settings, stats: Stats, on_connect: Callable[[], None]) -> Exporter | None:
+    """What delivers records; None, and a word about it, where there is no database. `on_connect`: when it is made."""
+    if settings.pipeline.exporter == "otlp":
+        from otel_llmlog.pipeline import otlp
+
+        return otlp.OTLPExporter(otlp.endpoint(), otlp.headers(), otlp.logs_endpoint())
+    # Imported here and on first use: database libraries take longer to import than most apps take to start.
+    from otel_llmlog.store import embedded
+
+    store = settings.store
+
+    def connect(url: str) -> Exporter:
+        with forks.held_off():
+            from otel_llmlog.store.postgres import PostgresExporter
+
+        return PostgresExporter(
+            url,
+            auto_migrate=store.auto_migrate,
+            connect_timeout=store.connect_timeout,
+            retention=settings.retention,
+            stats=stats,
+        )
+
+    if store.database_url is not None:
+        url = store.database_url.get_secret_value()
+        return _Lazy(lambda: connect(url), on_connect)
+    if not embedded.installed():
+        stats.warn(
+            "no_database",
+            "no database: LLM calls leave spans but no rows; set LLMLOG_DATABASE_URL, "
+            "or pip install 'otel-llmlog[embedded]'",
+        )
+        return None
+    return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())), on_connect)
+
+
+def audit_writer(settings: config.Settings, on_connect: Callable[[], None]) -> Writer | None:
+    """What stores an audit event while its caller waits; None where rows go to a collector, or nowhere."""
+    from otel_llmlog.store import embedded
+
+    if settings.pipeline.exporter != "postgres" or (settings.store.database_url is None and not embedded.installed()):
+        return None
+    return _LazyWriter(
+        lambda: database_url(settings),
+        settings.store,
+        settings.audit.audit_sync_timeout,
+        on_connect,
+    )
+
+
+def database_url(settings: config.Settings) -> str:
+    """Where rows are stored: the configured database, or the embedded one, started if need be.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    from otel_llmlog.store import embedded
+
+    if settings.store.database_url is not None:
+        return settings.store.database_url.get_secret_value()
+    return embedded.start(settings.store.embedded_dir or embedded.default_path())
+
+
+def worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> tuple[BatchWorker, Source]:
+    """What takes records to the exporter, and where they wait for it."""
+    directory = spool_directory(settings)
+    spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
+    source = Source(spool, settings.pipeline.queue_size)
+    return BatchWorker(exporter, source, settings.pipeline, stats, directory), source
+
+
+def drain(settings: config.Settings) -> int:
+    """Deliver what dead processes left in the spool; answers how many records. Raises ConfigError."""
+    stats = Stats()
+    delivering = exporter(settings, stats, lambda: None)
+    if delivering is None:
+        raise ConfigError("no database to deliver to: set LLMLOG_DATABASE_URL")
+    directory = spool_directory(settings)
+    draining = BatchWorker(delivering, Source(None, 0), settings.pipeline, stats, directory)
+    try:
+        return draining.adopt()
+    finally:
+        draining.close(0.0)  # says what became of them, too
+
+
+def spool_directory(settings: config.Settings) -> str:
+    """Where records for this destination wait. Others have their own: what is adopted must go where it was meant to."""
+    url, embedded_dir = settings.store.database_url, settings.store.embedded_dir
+    if settings.pipeline.exporter == "otlp":
+        from otel_llmlog.pipeline import otlp
+
+        destination = f"otlp:{otlp.endpoint()}"
+    elif url is None:
+        destination = f"embedded:{embedded_dir or ''}"
+    else:
+        parts = urlsplit(url.get_secret_value())
+        destination = f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}"
+    name = hashlib.sha256(destination.encode()).hexdigest()[:16]
+    return str((settings.spool.spool_dir or _state_directory() / "spool") / name)
+
+
+def _state_directory() -> Path:
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "otel-llmlog"
+
+
+class _Lazy:
+    """An exporter that is made, its server started, with the first batch and off the app's thread."""
+
+    def __init__(self, connect: Callable[[], Exporter], on_connect: Callable[[], None]) -> None:
+        self._connect = connect
+        self._on_connect = on_connect
+        self._exporter: Exporter | None = None
+
+    def open(self) -> None:
+        self._made().open()
+
+    def export(self, records: Sequence[Record]) -> Delivery:
+        return self._made().export(records)
+
+    def _made(self) -> Exporter:
+        if self._exporter is None:
+            self._exporter = self._connect()
+            self._on_connect()
+        return self._exporter
+
+    def close(self) -> None:
+        if self._exporter is not None:
+            self._exporter.close()
+
+
+class _LazyWriter:
+    """The same for a writer that is waited for. It sees to the tables, too: nothing may have been stored before."""
+
+    def __init__(
+        self, url: Callable[[], str], store: config.StoreSettings, timeout: float, on_connect: Callable[[], None]
+    ) -> None:
+        self._url = url
+        self._settings = store
+        self._timeout = timeout
+        self._on_connect = on_connect
+        self._writer: Writer | None = None
+
+    def store(self, record: Record) -> None:
+        with forks.held_off():
+            from otel_llmlog.store import audit_rows, connect
+            from otel_llmlog.store.postgres import PostgresExporter
+        if self._writer is None:
+            url = self._url()
+            self._on_connect()
+            seconds = min(self._settings.connect_timeout, max(1, round(self._timeout)))
+            tables = PostgresExporter(url, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
+            try:
+                tables.open()
+            finally:
+                tables.close()
+            self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
+        self._writer.store(record)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
