@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ import pytest
 from otel_llmlog.store import embedded, migrate
 
 _numbers = itertools.count(1)
+
+# What starts the tests may ignore SIGINT, as a shell does for what it runs in the background. Programs that the tests
+# start would inherit that, and those that are to be interrupted would go on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _sibling(server_url: str, database: str) -> str:
