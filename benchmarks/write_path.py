@@ -153,7 +153,7 @@ def _empty(url: str) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _record(generator: random.Random, i: int, users: int, *, contents: bool) -> Record:
+def _record(generator: random.Random, i: int, users: int = 100, *, contents: bool = False) -> Record:
     """A call as an app with users, teams, tags and sessions leaves it: 63 attributes."""
     start_us = time.time_ns() // 1000 - 10**6
     prompt, completion = generator.randrange(100, 9000), generator.randrange(1, 2000)
