@@ -1,6 +1,6 @@
 """How much of Postgres' own speed is left: records -> committed rows, against COPY of the same rows made before.
 
-    python benchmarks/write_path.py [--records 20480] [--rounds 7] [--users 100] [--contents]
+    python benchmarks/write_path.py [--records 20480] [--rounds 7] [--users 400] [--contents]
 
 Both sides write to tables of the same shape with the same indexes, on the same server, 512 rows a transaction, and
 their rounds are interleaved. (b) keeps two cores busy where (a) keeps one: on a machine that has only one to spare the
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--records", type=int, default=40 * BATCH)
     arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--users", type=int, default=100, help="users among whom the calls are spread")
+    arguments.add_argument("--users", type=int, default=400, help="users among whom the calls are spread")
     arguments.add_argument("--contents", action="store_true", help="keep messages and responses too")
     options = arguments.parse_args()
     generator = random.Random(7)
@@ -153,7 +153,7 @@ def _empty(url: str) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _record(generator: random.Random, i: int, users: int = 100, *, contents: bool = False) -> Record:
+def _record(generator: random.Random, i: int, users: int = 400, *, contents: bool = False) -> Record:
     """A call as an app with users, teams, tags and sessions leaves it: 63 attributes."""
     start_us = time.time_ns() // 1000 - 10**6
     prompt, completion = generator.randrange(100, 9000), generator.randrange(1, 2000)
