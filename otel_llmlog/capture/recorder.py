@@ -4,8 +4,8 @@ Always true: `begin` and a call's end never raise; the queue between the threads
 after fork the child has a queue and a thread of its own and leaves its parent's calls to the parent.
 
 The two threads share one interpreter and its processor's caches, so the reader does not run at each call's end: while
-calls come fast it looks for them every few milliseconds and reads all there are in one go. An app's thread that ends
-a call then wakes nobody, and finds its caches as it left them. While they come slowly it rests, and is rung for each.
+calls keep coming it looks for them every few milliseconds and reads all there are in one go. An app's thread that ends
+a call then wakes nobody, and finds its caches as it left them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import hosts, recognise
 from otel_llmlog.stats import Stats
 
-# Seconds between two looks for finished calls while they come fast, which is less than `_FAST` seconds from one to the
-# next. Each look takes the interpreter from the app for a moment. What ended is on disk a few milliseconds later.
+# Seconds between two looks for finished calls while they keep coming, and how long they may stay away before the reader
+# waits to be woken. What ended is on disk a few milliseconds later.
 _PAUSE = 0.005
-_FAST = 0.010
+_LINGER = 0.25
 # Calls read in one go. More would make the first of them wait, and the interpreter's lock be held, for longer.
 _AT_ONCE = 32
 
@@ -230,13 +230,12 @@ class Recorder:
                 self._reader.warm()
         except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
             self._stats.error("warm", error)
-        last = 0.0
+        rest_at = 0.0
         while True:
-            rested = time.monotonic() - last
-            found = self._read_some()
+            if self._read_some():
+                rest_at = time.monotonic() + _LINGER
             if not self._ended:
-                last = time.monotonic()
-                self._rest(_PAUSE if found and rested < _FAST else None)
+                self._rest(None if time.monotonic() >= rest_at else _PAUSE)
 
     def _rest(self, seconds: float | None) -> None:
         self._resting = seconds is None
