@@ -8,7 +8,7 @@ ratio falls, so the idle share of the machine before the first round is printed 
 formatted before the clock started; (b) is `PostgresExporter.export`: reading attributes, formatting, deduplication, the
 sums by hour and by session, which (a) does not keep, and all. The sums cost by the line: with 100 users and three models
 2,048 calls add to 300 lines, with 400 users to 1,000. The ratio of the medians counts; rows/s is for this machine
-only. (b) is shown for batches of 512 and of 2,048 that come alone, so that nothing can be done while the server commits,
+only. (b) is shown for batches of 512 and of 1,024 that come alone, so that nothing can be done while the server commits,
 and for batches that follow one another, as the pipeline hands them over when much waits. CPU is the client's own.
 """
 
@@ -62,8 +62,8 @@ def main() -> None:
         sides = {
             "(a) preformatted COPY": (BATCH, _raw(url)),
             f"(b) export, {BATCH} alone": (BATCH, _export(url)),
-            f"(b) export, {4 * BATCH} alone": (4 * BATCH, _export(url)),
-            f"(b) export, {4 * BATCH} in a row": (4 * BATCH, _export(url)),
+            f"(b) export, {2 * BATCH} alone": (2 * BATCH, _export(url)),
+            f"(b) export, {2 * BATCH} in a row": (2 * BATCH, _export(url)),
         }
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         print(f"{_idle():.0%} of {os.cpu_count()} cores idle before the start")

@@ -30,9 +30,10 @@ from otel_llmlog.stats import Stats
 # processes of a fleet do not come back at once.
 _FIRST_RETRY = 0.25
 _LAST_RETRY = 15.0
-# Batches handed over at once when many wait, so that the exporter can prepare one while the database takes another. A
-# record takes some 5 KB while it is under way: these are all that catching up after an outage adds to memory.
-_BATCHES_AT_ONCE = 4
+# Batches handed over as one when many wait, for sums that change once for all of them. The exporter prepares as much
+# again while the database takes these. A record takes some 5 KB while it is under way: that is all that catching up
+# after an outage adds to memory.
+_BATCHES_AT_ONCE = 2
 # Seconds between two looks for what dead processes left.
 _ADOPT_SECONDS = 30.0
 # Seconds after the first request until the exporter is made ready, if no record comes before.
