@@ -188,6 +188,15 @@ class Recorder:
         """The send of this call failed: an SDK's retry that follows belongs to the same trace."""
         _last_failed.set(call.span.get_span_context())
 
+    def current(self) -> Call | None:
+        """The call that is being sent by who runs now."""
+        found = otel_context.get_current().get(_CALL_KEY)
+        return found if isinstance(found, Call) else None
+
+    def note_error(self, where: str, error: BaseException) -> None:
+        """A fault of ours that the app must not see."""
+        self._stats.error(where, error)
+
     def _put(self, call: Call) -> None:
         if len(self._ended) >= self._settings.max_pending:
             self._stats.count("captured")
