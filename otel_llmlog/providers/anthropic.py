@@ -87,7 +87,9 @@ def usage_of(found: Any) -> Usage | None:
         reasoning_tokens=integer(details.get("thinking_tokens")),
         web_search_requests=integer(tools.get("web_search_requests")),
         web_fetch_requests=integer(tools.get("web_fetch_requests")),
-        service_tier=word(found.get("service_tier")),
+        # Fast mode has prices of its own, whatever the tier.
+        service_tier="fast" if found.get("speed") == "fast" else word(found.get("service_tier")),
+        inference_geo=word(found.get("inference_geo")),
         source="provider",
     )
 

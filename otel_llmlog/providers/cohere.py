@@ -87,6 +87,10 @@ def usage_of(found: Any) -> Usage | None:
         input_tokens=integer(counted.get("input_tokens")),
         output_tokens=integer(counted.get("output_tokens")),
         cache_read_tokens=integer(fields.get("cached_tokens")),
+        input_image_tokens=integer(billed.get("image_tokens")),
+        search_units=integer(billed.get("search_units")),
+        input_images=integer(billed.get("images")),
+        pages=integer(billed.get("pages")),
         source="provider",
     )
 

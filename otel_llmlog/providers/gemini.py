@@ -8,6 +8,7 @@ installed SDK, under the camel-case names of the REST API; google.genai.errors.A
   `toolUsePromptTokenCount` on top of the prompt: `totalTokenCount` is the sum of all four.
 - What a search brought back is not billed as input, the search is (Google's price page); tokens of other tools are.
 - Grounding is billed by the prompt up to Gemini 2, by the query from Gemini 3 on (Google's price page).
+- A page of a document is billed as an image (as genai-prices reads `DOCUMENT`).
 - Each chunk of a stream holds the usage so far, so the last one counts and nothing is summed.
 - The stream is server-sent events with `alt=sse`, else one JSON array; an error may come as bare JSON lines.
 """
@@ -51,6 +52,7 @@ _FAILED = frozenset({
     "malformed_function_call", "malformed_response", "unexpected_tool_call", "too_many_tool_calls",
     "missing_thought_signature", "pup_limited_disabled", "other", "image_other", "no_image",
 })  # fmt: skip
+_AUDIO, _IMAGES, _VIDEO = ("audio",), ("image", "document"), ("video",)
 _UNREADABLE = "an event of the stream could not be read"
 
 
@@ -151,13 +153,20 @@ def usage_of(found: Any, grounding: _Grounding, model: str | None, *, complete: 
     within = thoughts > 0 and integer(found.get("totalTokenCount")) == prompt + said + tools
     # Of a stream that ended early nobody knows what its tools were.
     billed_tools = tools if complete and not grounding.queries and not grounding.maps else 0
+    of_tools = found.get("toolUsePromptTokensDetails") if billed_tools else None
     tier = enum(found.get("serviceTier")) or enum(found.get("trafficType"))
     return Usage(
         input_tokens=prompt + billed_tools,
         output_tokens=said if within else said + thoughts,
         cache_read_tokens=integer(found.get("cachedContentTokenCount")),
-        input_audio_tokens=_by_modality(found.get("promptTokensDetails"), "audio"),
-        output_audio_tokens=_by_modality(found.get("candidatesTokensDetails"), "audio"),
+        cache_read_audio_tokens=_by_modality(found.get("cacheTokensDetails"), *_AUDIO),
+        cache_read_image_tokens=_by_modality(found.get("cacheTokensDetails"), *_IMAGES),
+        input_audio_tokens=_by_modality(found.get("promptTokensDetails"), *_AUDIO) + _by_modality(of_tools, *_AUDIO),
+        input_image_tokens=_by_modality(found.get("promptTokensDetails"), *_IMAGES) + _by_modality(of_tools, *_IMAGES),
+        input_video_tokens=_by_modality(found.get("promptTokensDetails"), *_VIDEO) + _by_modality(of_tools, *_VIDEO),
+        output_audio_tokens=_by_modality(found.get("candidatesTokensDetails"), *_AUDIO),
+        output_image_tokens=_by_modality(found.get("candidatesTokensDetails"), *_IMAGES),
+        output_video_tokens=_by_modality(found.get("candidatesTokensDetails"), *_VIDEO),
         reasoning_tokens=thoughts,
         web_search_requests=grounding.searches(model),
         service_tier=_TRAFFIC.get(tier, tier) if tier else None,
@@ -314,34 +323,40 @@ def _bare_lines(stream: bytes) -> bytes:
     return b"\n".join(line for line in stream.splitlines() if line[:1] in {b"{", b"}", b"[", b"]", b" ", b","})
 
 
-def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
-    """Read a reply to embedContent, batchEmbedContents or Vertex' predict. The vectors are never kept.
-
-    The Gemini API counts nothing for some models: then there is no usage, and no price.
-    """
-    reading = lenient.read_object(body)
+def _embedded(reading: lenient.Reading) -> Usage | None:
+    """What an embeddings reply counts: nothing for some models of the Gemini API, and then there is no price."""
     usage = mapping(reading.get("usageMetadata"))
-    count = usage.get("promptTokenCount")
-    if count is None and "predictions" in reading.fields:
-        statistics = [
-            mapping(mapping(mapping(made).get("embeddings")).get("statistics")).get("token_count")
-            for made in items(reading.get("predictions"))
-        ]
-        count = sum(map(_bounded, statistics)) if any(found is not None for found in statistics) else None
-    kept = {
-        name: reading.get(name) for name in reading.fields if name not in {"embedding", "embeddings", "predictions"}
-    }
+    details, count = usage.get("promptTokensDetails"), usage.get("promptTokenCount")
+    if count is None:
+        made = [mapping(mapping(one).get("embeddings")) for one in items(reading.get("predictions"))]
+        counts = [found for one in made if (found := mapping(one.get("statistics")).get("token_count")) is not None]
+        count = sum(map(_bounded, counts)) if counts else None
+    if count is None:
+        # Older models are billed by the character, and count nothing else.
+        characters = integer(mapping(reading.get("metadata")).get("billableCharacterCount"))
+        return Usage(input_characters=characters, source="provider") if characters else None
+    return Usage(
+        input_tokens=integer(count),
+        input_audio_tokens=_by_modality(details, *_AUDIO),
+        input_image_tokens=_by_modality(details, *_IMAGES),
+        input_video_tokens=_by_modality(details, *_VIDEO),
+        source="provider",
+    )
+
+
+_VECTORS = frozenset({"embedding", "embeddings", "predictions"})
+
+
+def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
+    """Read a reply to embedContent, batchEmbedContents or Vertex' predict. The vectors are never kept."""
+    reading = lenient.read_object(body)
     return ResponseFacts(
-        usage=None if count is None else Usage(
-            input_tokens=integer(count),
-            input_audio_tokens=_by_modality(usage.get("promptTokensDetails"), "audio"),
-            source="provider",
-        ),
+        usage=_embedded(reading),
         complete=reading.note is None,
-        response=kept if content else None,
+        response={name: reading.get(name) for name in reading.fields if name not in _VECTORS} if content else None,
         error=_error(reading.get("error")),
-        notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(usage),
-    )  # fmt: skip
+        notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(mapping(reading.get("usageMetadata"))),
+    )
 
 
 _GENERATE_CALLS = ("generate_content", "agenerate_content")

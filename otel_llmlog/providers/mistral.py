@@ -52,9 +52,15 @@ def read_ocr(body: bytes, content: bool) -> ResponseFacts:
     """Read an OCR reply: pages are what is billed."""
     reading = lenient.read_object(body)
     info = mapping(reading.get("usage_info"))
+    pages = integer(info.get("pages_processed"))
+    annotated = reading.get("document_annotation") is not None or any(
+        mapping(image).get("image_annotation") is not None
+        for page in items(reading.get("pages"))
+        for image in items(mapping(page).get("images"))
+    )
     return ResponseFacts(
         model=redact.name(reading.get("model")),
-        usage=Usage(source="provider") if integer(info.get("pages_processed")) else None,
+        usage=Usage(pages=pages, annotated_pages=pages if annotated else 0, source="provider") if info else None,
         complete=reading.note is None,
         response=reading.whole() if content else None,
         notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(info),

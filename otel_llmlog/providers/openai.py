@@ -23,7 +23,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
@@ -147,11 +147,16 @@ def usage_of(found: Any) -> Usage | None:
         cache_read_tokens=integer(cached),
         cache_write_tokens=integer(read.get("cache_write_tokens")),
         input_audio_tokens=integer(read.get("audio_tokens")),
+        input_image_tokens=integer(read.get("image_tokens")),
         output_audio_tokens=integer(wrote.get("audio_tokens")),
+        output_image_tokens=integer(wrote.get("image_tokens")),
         reasoning_tokens=reasoning,
         accepted_prediction_tokens=integer(wrote.get("accepted_prediction_tokens")),
         rejected_prediction_tokens=integer(wrote.get("rejected_prediction_tokens")),
         web_search_requests=integer(found.get("num_search_queries")),
+        web_search_context_size=word(found.get("search_context_size")),
+        # Mistral, of audio in a chat.
+        input_audio_ms=milliseconds(found.get("prompt_audio_seconds")),
         service_tier=word(found.get("service_tier")),
         source="provider",
         stated_cost=_stated_cost(found),
@@ -163,17 +168,34 @@ def _bounded(value: Any) -> int:
     return Usage(input_tokens=integer(value)).input_tokens
 
 
-def _with_tools(usage: Usage | None, output: Any) -> Usage | None:
-    """The usage, and how often the response called built-in tools that are billed by the call."""
-    if usage is None:
-        return None
-    calls = [mapping(item) for item in items(output)]
-    searches = sum(
-        # Opening a page that was found costs nothing.
-        call.get("type") == "web_search_call" and mapping(call.get("action")).get("type", "search") == "search"
+def _with_tools(usage: Usage | None, output: Any, tools: Any) -> Usage | None:
+    """The usage, and how often the response called built-in tools that are billed by the call.
+
+    A response repeats the tools of its request: a container that is named there was not made for this call.
+    """
+    if usage is None or not (calls := [mapping(item) for item in items(output)]):
+        return usage
+    given = [mapping(tool) for tool in items(tools)]
+    named = {name for tool in given if isinstance(name := tool.get("container"), str)}
+    made = {
+        name
         for call in calls
-    )
-    return usage.model_copy(update={"web_search_requests": searches}) if searches else usage
+        if call.get("type") == "code_interpreter_call" and isinstance(name := call.get("container_id"), str)
+    }
+    sizes = [size for tool in given if (size := word(tool.get("search_context_size")))]
+    found = {
+        "web_search_requests": sum(
+            # Opening a page that was found costs nothing.
+            call.get("type") == "web_search_call" and mapping(call.get("action")).get("type", "search") == "search"
+            for call in calls
+        ),
+        "file_search_requests": sum(call.get("type") == "file_search_call" for call in calls),
+        "code_interpreter_sessions": len(made - named),
+    }
+    if not any(found.values()):
+        return usage
+    size = sizes[0] if sizes and found["web_search_requests"] else usage.web_search_context_size
+    return usage.model_copy(update={**found, "web_search_context_size": size})
 
 
 def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
@@ -212,7 +234,9 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     return ResponseFacts(
         id=redact.name(reading.get("id")),
         model=redact.name(reading.get("model")),
-        usage=_tier(_with_tools(usage_of(usage), reading.get("output")), reading.get("service_tier")),
+        usage=_tier(
+            _with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
+        ),
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
@@ -441,7 +465,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         elif not begun:
             begun = mapping(event.get("response"))
     source = final or begun
-    usage = _with_tools(usage_of(final.get("usage")), final.get("output"))
+    usage = _with_tools(usage_of(final.get("usage")), final.get("output"), final.get("tools"))
     reason = word(mapping(final.get("incomplete_details")).get("reason")) or word(final.get("status"))
     return ResponseFacts(
         id=redact.name(source.get("id")),
