@@ -15,7 +15,7 @@ from otel_llmlog.providers import lenient
 
 _MODEL_FIELD = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
-_KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_KEYS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 _SESSION = b"x-litellm-session-id"
 # Most headers are passed over by a look at their length.
 _LENGTHS = frozenset(map(len, (*_KEYS, _SESSION)))

@@ -30,7 +30,7 @@ from otel_llmlog.payload import (
     Usage,
 )
 from otel_llmlog.pricing import Cost, Pricer
-from otel_llmlog.providers import hosts
+from otel_llmlog.providers import hosts, lenient
 from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.stats import Stats
 
@@ -114,8 +114,11 @@ class Reader:
         provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
         request = self._request(call, path)
         response = self._response(call, request, received)
+        if served := redact.name(received.get("x-ms-served-model")):
+            # Azure's Responses API names the deployment in its body, and the model behind it here.
+            response = replace(response, model=served)
         failure = _failure(call, response)
-        usage, notes, uncounted = self._usage(call, request, response, failure, received, provider)
+        usage, notes, uncounted = self._usage(call, request, response, failure, received)
         call_type = endpoint.call_types[call.is_async]
         cost = self._pricer.price(
             usage,
@@ -226,7 +229,7 @@ class Reader:
             # Nothing speaks against a reply that was read, or closed as SDKs do after the last event.
             ended_well = call.error is None and call.ending in {"read", "closed"}
             facts = ResponseFacts(complete=ended_well, is_stream=request.stream, notes=(call.missing,))
-        elif _is_event_stream(pieces, request, received):
+        elif (request.stream and call.endpoint.framed) or _is_event_stream(pieces, request, received):
             facts = call.endpoint.read_stream(pieces, self._content)
         elif not call.streamed and call.body is None:
             facts = ResponseFacts(notes=("its body was not at hand to read",))
@@ -256,7 +259,6 @@ class Reader:
         response: ResponseFacts,
         failure: _Failure | None,
         received: Mapping[str, str],
-        provider: str,
     ) -> tuple[Usage, tuple[str, ...], str | None]:
         """The usage, notes about it, and why there is none."""
         usage = response.usage
@@ -275,9 +277,8 @@ class Reader:
                 why = f"the call failed: {failure.text}" if failure else absent
             if not request.usage_asked and failure is None and not call.missing:
                 why += "; set stream_options.include_usage in the request, or LLMLOG_INJECT_STREAM_USAGE=true"
-        if provider == "xai" and call.endpoint.api == "chat" and usage.source == "provider":
-            # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else.
-            usage = usage.model_copy(update={"output_tokens": usage.output_tokens + usage.reasoning_tokens})
+        if usage.service_tier is None and (tier := lenient.enum(received.get("x-gemini-service-tier"))):
+            usage = usage.model_copy(update={"service_tier": tier})
         stated = _stated(received.get("x-litellm-response-cost"))
         if stated is not None:
             usage = usage.model_copy(update={"stated_cost": stated})

@@ -65,7 +65,7 @@ class Endpoint:
     wire: str
     """Whose format it is: also the provider's slug when the host is unknown."""
     api: str
-    """chat, completions, responses, embeddings, messages."""
+    """chat, completions, responses, embeddings, messages, generate_content, rerank, fim, ocr."""
     operation: str
     """`gen_ai.operation.name`."""
     call_types: tuple[str, str]
@@ -80,3 +80,5 @@ class Endpoint:
     """(pieces of the event stream in order, with content) -> facts."""
     read_error: Callable[[bytes], ErrorFacts]
     """Body of an error reply -> facts."""
+    framed: bool = False
+    """A request for a stream may be answered by another framing than server-sent events, and `read_stream` knows it."""

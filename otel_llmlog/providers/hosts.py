@@ -26,6 +26,7 @@ _HOSTS = {
     "generativelanguage.googleapis.com": "gemini",
     "aiplatform.googleapis.com": "vertex_ai",
     "router.huggingface.co": "huggingface",
+    "ollama.com": "ollama",
 }
 _DOMAINS = {
     ".openai.com": "openai",
@@ -35,6 +36,9 @@ _DOMAINS = {
     ".cognitiveservices.azure.com": "azure",
     "-aiplatform.googleapis.com": "vertex_ai",
     ".x.ai": "xai",
+    ".mistral.ai": "mistral",
+    # Vertex AI in one jurisdiction: aiplatform.eu.rep.googleapis.com.
+    ".rep.googleapis.com": "vertex_ai",
 }
 # A port of a well-known local server.
 _PORTS = {11434: "ollama"}
@@ -54,7 +58,11 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
         return found
     if "/openai/deployments/" in path:
         return "azure"
+    if "/publishers/" in path:
+        return "vertex_ai"
     agent = user_agent.lower()
+    if agent.startswith("speakeasy-sdk/") and agent.endswith(" mistralai"):
+        return "mistral"
     return next((slug for prefix, slug in _AGENTS.items() if agent.startswith(prefix)), wire)
 
 

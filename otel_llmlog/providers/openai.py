@@ -6,6 +6,12 @@ Sources of the field mappings, as the SDK's types have them:
 - responses: openai.types.responses.{Response, ResponseUsage, ResponseStreamEvent}
 - Groq's `x_groq`, OpenRouter's `usage.cost`, Perplexity's `usage.cost.total_cost`, xAI's `usage.cost_in_usd_ticks`:
   the vendors' API references.
+- Perplexity's `reasoning_tokens` and `num_search_queries`, xAI's reasoning on top of its completion tokens: their
+  extractors in genai-prices' provider data.
+- built-in tools of responses: openai.types.responses.{ResponseFunctionWebSearch, ResponseFileSearchToolCall,
+  ResponseCodeInterpreterToolCall}
+- Mistral: mistralai.client.models.{UsageInfo, CompletionChunk, HTTPValidationError}
+- Together: together.types.chat.ChatCompletionUsage
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
@@ -124,21 +130,72 @@ def usage_of(found: Any) -> Usage | None:
         return None
     read = mapping(found.get("prompt_tokens_details") or found.get("input_tokens_details"))
     wrote = mapping(found.get("completion_tokens_details") or found.get("output_tokens_details"))
+    asked = integer(found.get("prompt_tokens", found.get("input_tokens")))
+    said = integer(found.get("completion_tokens", found.get("output_tokens")))
+    reasoning = integer(wrote.get("reasoning_tokens"))
+    # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else: its total tells.
+    if reasoning > 0 and integer(found.get("total_tokens")) == asked + said + reasoning:
+        said += reasoning
+    if "reasoning_tokens" in found and isinstance(found.get("cost"), dict):
+        # So does Perplexity, whose total has no room for it.
+        reasoning = _bounded(found["reasoning_tokens"])
+        said += reasoning
+    cached = read.get("cached_tokens") or found.get("prompt_cache_hit_tokens") or found.get("cached_tokens")
     return Usage(
-        input_tokens=integer(found.get("prompt_tokens", found.get("input_tokens"))),
-        output_tokens=integer(found.get("completion_tokens", found.get("output_tokens"))),
-        cache_read_tokens=integer(read.get("cached_tokens") or found.get("prompt_cache_hit_tokens")),
+        input_tokens=asked,
+        output_tokens=said,
+        cache_read_tokens=integer(cached),
         cache_write_tokens=integer(read.get("cache_write_tokens")),
         input_audio_tokens=integer(read.get("audio_tokens")),
         input_image_tokens=integer(read.get("image_tokens")),
         output_audio_tokens=integer(wrote.get("audio_tokens")),
         output_image_tokens=integer(wrote.get("image_tokens")),
-        reasoning_tokens=integer(wrote.get("reasoning_tokens")),
+        reasoning_tokens=reasoning,
         accepted_prediction_tokens=integer(wrote.get("accepted_prediction_tokens")),
         rejected_prediction_tokens=integer(wrote.get("rejected_prediction_tokens")),
+        web_search_requests=integer(found.get("num_search_queries")),
+        web_search_context_size=word(found.get("search_context_size")),
+        # Mistral, of audio in a chat.
+        input_audio_ms=milliseconds(found.get("prompt_audio_seconds")),
+        service_tier=word(found.get("service_tier")),
         source="provider",
         stated_cost=_stated_cost(found),
     )
+
+
+def _bounded(value: Any) -> int:
+    """A count fit for adding: one broken part must not spoil the sum."""
+    return Usage(input_tokens=integer(value)).input_tokens
+
+
+def _with_tools(usage: Usage | None, output: Any, tools: Any) -> Usage | None:
+    """The usage, and how often the response called built-in tools that are billed by the call.
+
+    A response repeats the tools of its request: a container that is named there was not made for this call.
+    """
+    if usage is None or not (calls := [mapping(item) for item in items(output)]):
+        return usage
+    given = [mapping(tool) for tool in items(tools)]
+    named = {name for tool in given if isinstance(name := tool.get("container"), str)}
+    made = {
+        name
+        for call in calls
+        if call.get("type") == "code_interpreter_call" and isinstance(name := call.get("container_id"), str)
+    }
+    sizes = [size for tool in given if (size := word(tool.get("search_context_size")))]
+    found = {
+        "web_search_requests": sum(
+            # Opening a page that was found costs nothing.
+            call.get("type") == "web_search_call" and mapping(call.get("action")).get("type", "search") == "search"
+            for call in calls
+        ),
+        "file_search_requests": sum(call.get("type") == "file_search_call" for call in calls),
+        "code_interpreter_sessions": len(made - named),
+    }
+    if not any(found.values()):
+        return usage
+    size = sizes[0] if sizes and found["web_search_requests"] else usage.web_search_context_size
+    return usage.model_copy(update={**found, "web_search_context_size": size})
 
 
 def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
@@ -177,11 +234,13 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     return ResponseFacts(
         id=redact.name(reading.get("id")),
         model=redact.name(reading.get("model")),
-        usage=_tier(usage_of(usage), reading.get("service_tier")),
+        usage=_tier(
+            _with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
+        ),
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=_error(reading.get("error")) or (ErrorFacts() if status == "failed" else None),
+        error=_error(reading.get("error")) or (ErrorFacts() if status == "failed" else None) or _ended_badly(reasons),
         notes=(*notes, *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -202,10 +261,20 @@ def _error(found: Any) -> ErrorFacts | None:
     return ErrorFacts(kind, redact.clean(text(fields.get("message"))) or None)
 
 
+def _ended_badly(reasons: Sequence[str]) -> ErrorFacts | None:
+    """Mistral and OpenRouter end a choice with `error` when its model failed."""
+    return ErrorFacts("error") if "error" in reasons else None
+
+
 def read_error(body: bytes) -> ErrorFacts:
-    """Read an error body: `{"error": {…}}`, or the same fields at the top as some hosts send them."""
-    reading = lenient.read_object(body)
+    """Read an error body: `{"error": {…}}`, or the same fields at the top as some hosts send them.
+
+    Google's hosts put it into an array of one; Mistral's tell what is wrong with a request in a list, `detail`.
+    """
+    reading = lenient.read_object(lenient.unwrapped(body))
     found = _error(reading.get("error"))
+    if found is None and (wrong := mapping(next(iter(items(reading.get("detail"))), None))):
+        return ErrorFacts(word(wrong.get("type")), redact.clean(text(wrong.get("msg"))) or None)
     return found or _error(reading.whole()) or ErrorFacts()
 
 
@@ -348,7 +417,7 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         first_token=first,
         response=_chat_whole(id_, model, choices, usage) if content else None,
         output=() if read else [t for c in choices.values() for t in c.texts()],
-        error=error,
+        error=error or _ended_badly(reasons),
         notes=(*dict.fromkeys(notes), *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -396,7 +465,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         elif not begun:
             begun = mapping(event.get("response"))
     source = final or begun
-    usage = usage_of(final.get("usage"))
+    usage = _with_tools(usage_of(final.get("usage")), final.get("output"), final.get("tools"))
     reason = word(mapping(final.get("incomplete_details")).get("reason")) or word(final.get("status"))
     return ResponseFacts(
         id=redact.name(source.get("id")),
