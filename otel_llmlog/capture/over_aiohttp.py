@@ -54,7 +54,10 @@ def _shell(original: Callable[..., Any], tee: Callable[[Any, Call], Any], librar
             def watch(call: Call) -> None:
                 if decoded:
                     call.response_headers.are_of_decoded()
-                response.content = tee(response.content, call)
+                if response.content.at_eof():
+                    call.end("read")
+                else:
+                    response.content = tee(response.content, call)
 
             body = getattr(response, "_body", None)
             answered(sending.call, recorder, response.status, response.headers, body, watch)

@@ -141,9 +141,7 @@ class Sending:
             self._recorder.note_failure(self.call)
 
 
-def answered(
-    call: Call, recorder: Recorder, status: int, headers: Any, body: Any, tee: Callable[[Call], None]
-) -> None:
+def answered(call: Call, recorder: Recorder, status: int, headers: Any, body: Any, tee: Callable[[Call], None]) -> None:
     """The headers are there, and with `body` (bytes) the whole reply; with None, `tee` is to watch its stream."""
     try:
         call.status_code = status

@@ -37,7 +37,9 @@ def _noting(base: type[Any]) -> type[Any]:
                 self.llmlog_call.end("read")
             return piece
 
-        def _llmlog_read(self, read: Callable[..., Any], amt: Any, decode_content: Any, *args: Any, **kwargs: Any) -> Any:
+        def _llmlog_read(
+            self, read: Callable[..., Any], amt: Any, decode_content: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             try:
                 piece = read(amt, decode_content, *args, **kwargs)
             except BaseException as error:
