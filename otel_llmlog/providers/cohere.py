@@ -51,7 +51,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:  # noqa
     if content:
         kept = {name: reading.get(name) for name in reading.fields if name not in _NOT_PARAMETERS}
     else:
-        kept = {name: value for name in _SWITCHES if (value := _switch(reading.get(name))) is not None}
+        kept = {n: v for n in reading.fields if n in _SWITCHES and (v := _switch(reading.get(n))) is not None}
         if tools := items(reading.get("tools")):
             kept["tool_count"] = len(tools)
     return RequestFacts(

@@ -26,7 +26,7 @@ from otel_llmlog import redact
 from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
-from otel_llmlog.providers.lenient import integer, items, mapping, text, word
+from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
 
 # Parameters that cannot hold content: kept also when content is off.
 _SWITCHES = frozenset({
@@ -257,7 +257,10 @@ def _error(found: Any) -> ErrorFacts | None:
     if isinstance(found, str):
         return ErrorFacts(None, redact.clean(found) or None)
     fields = mapping(found)
-    kind = word(fields.get("code")) or word(fields.get("type")) or word(fields.get("status"))
+    status = fields.get("status")
+    # Google has a number for a code, and the word in `status`.
+    named = enum(status) if isinstance(status, str) else None
+    kind = named or word(fields.get("code")) or word(fields.get("type")) or word(status)
     return ErrorFacts(kind, redact.clean(text(fields.get("message"))) or None)
 
 
@@ -294,10 +297,16 @@ def _grow(fields: dict[str, Any], name: str, value: Any) -> None:
     if isinstance(value, str) and name not in _SAID_ONCE:
         if isinstance(known, _Parts):
             known.append(value)
+        elif type(known) is list:
+            # Mistral's models think in content parts, and go on in plain text.
+            known.extend([{"type": "text", "text": value}] if value else [])
         else:
             fields[name] = _Parts([value])
     elif isinstance(value, list) and type(known) is list:
         known.extend(value)
+    elif isinstance(value, list) and isinstance(known, _Parts):
+        said = "".join(known)
+        fields[name] = [*([{"type": "text", "text": said}] if said else []), *value]
     elif value is not None:
         fields[name] = value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from otel_llmlog.providers import recognise
 from otel_llmlog.providers.facts import Endpoint
 
 HERE = Path(__file__).parent
-FOLDERS = sorted(folder for wire in ("openai", "anthropic") for folder in (HERE / wire).iterdir() if folder.is_dir())
+FOLDERS = sorted(path.parent for path in HERE.glob("*/*/request.json"))
 REPLIES = ("reply.json", "reply.txt", "stream.txt")
 
 
@@ -43,7 +44,13 @@ class Case(NamedTuple):
 
     @property
     def events(self) -> list[bytes]:
-        """The stream, one piece an event."""
+        """The stream, one piece an event: a line where it is JSON lines, an element where it is an array."""
+        if self.reply.startswith(b"{"):
+            return self.reply.splitlines(keepends=True)
+        if self.reply.startswith(b"["):
+            return re.split(rb"(?=\n,)", self.reply)
+        if b"\r\n\r\n" in self.reply:
+            return [piece + b"\r\n\r\n" for piece in self.reply.removesuffix(b"\r\n\r\n").split(b"\r\n\r\n")]
         return [piece + b"\n\n" for piece in self.reply.removesuffix(b"\n\n").split(b"\n\n")]
 
 

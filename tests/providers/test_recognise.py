@@ -25,7 +25,6 @@ CALLS = [
     ("/models/chat/completions", CHAT, {}, "chat"),
     ("/v1/completions", PROMPT, {}, "completions"),
     ("/openai/deployments/old/completions", PROMPT, {}, "completions"),
-    ("/v1/fim/completions", PROMPT, {}, "completions"),
     ("/v1/responses", INPUT, {}, "responses"),
     ("/openai/v1/responses", INPUT, {}, "responses"),
     ("/openai/responses", INPUT, {}, "responses"),
@@ -45,6 +44,56 @@ def test_a_call_is_recognised_under_every_prefix_and_with_a_trailing_slash(
     endpoint = recognise(path + end, body, headers)
     assert endpoint is not None
     assert (endpoint.api, endpoint.wire) == (api, "anthropic" if api == "messages" else "openai")
+
+
+GEMINI = b'{"contents": [{"parts": [{"text": "Hi"}]}]}'
+CLAUDE = b'{"anthropic_version": "vertex-2023-10-16", "messages": []}'
+RERANK = b'{"model": "m", "query": "q", "documents": ["a"]}'
+VERTEX = "/v1/projects/p/locations/global/publishers"
+# Path, body, wire, api and LiteLLM's call type.
+MORE_CALLS = [
+    ("/v1beta/models/gemini-2.5-flash:generateContent", GEMINI, "gemini", "generate_content", "generate_content"),
+    ("/v1beta/models/m:streamGenerateContent", GEMINI, "gemini", "generate_content", "generate_content_stream"),
+    ("/v1beta/tunedModels/t:generateContent", GEMINI, "gemini", "generate_content", "generate_content"),
+    (f"{VERTEX}/google/models/m:generateContent", GEMINI, "gemini", "generate_content", "generate_content"),
+    (
+        "/v1/projects/p/locations/l/endpoints/7:generateContent",
+        GEMINI,
+        "gemini",
+        "generate_content",
+        "generate_content",
+    ),
+    ("/v1beta/models/m:embedContent", b'{"content": {}}', "gemini", "embeddings", "embedding"),
+    ("/v1beta/models/m:batchEmbedContents", b'{"requests": []}', "gemini", "embeddings", "embedding"),
+    (f"{VERTEX}/google/models/m:predict", b'{"instances": [{"content": "a"}]}', "gemini", "embeddings", "embedding"),
+    (f"{VERTEX}/anthropic/models/m@1:rawPredict", CLAUDE, "vertex_ai", "messages", "anthropic_messages"),
+    (f"{VERTEX}/anthropic/models/m:streamRawPredict", CLAUDE, "vertex_ai", "messages", "anthropic_messages"),
+    (f"{VERTEX}/mistralai/models/m:rawPredict", CHAT, "vertex_ai", "chat", "completion"),
+    ("/v1/fim/completions", PROMPT, "mistral", "fim", "text_completion"),
+    ("/v1/agents/completions", b'{"agent_id": "a", "messages": []}', "mistral", "chat", "completion"),
+    ("/v1/ocr", b'{"model": "m", "document": {}}', "mistral", "ocr", "ocr"),
+    ("/v2/chat", CHAT, "cohere", "chat", "completion"),
+    ("/v2/embed", b'{"model": "m", "texts": ["a"]}', "cohere", "embeddings", "embedding"),
+    ("/v1/embed", b'{"model": "m", "texts": ["a"]}', "cohere", "embeddings", "embedding"),
+    ("/v2/rerank", RERANK, "cohere", "rerank", "rerank"),
+    ("/rerank", RERANK, "cohere", "rerank", "rerank"),
+    ("/api/chat", CHAT, "ollama", "chat", "completion"),
+    ("/api/generate", PROMPT, "ollama", "completions", "text_completion"),
+    ("/api/embed", INPUT, "ollama", "embeddings", "embedding"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "wire", "api", "call_type"), MORE_CALLS, ids=[c[0] for c in MORE_CALLS])
+def test_calls_of_other_wires_are_recognised_by_their_path_and_shape(
+    path: str, body: bytes, wire: str, api: str, call_type: str
+) -> None:
+    for prefix in ("", "/gateway/team-7"):
+        for end in ("", "/"):
+            endpoint = recognise(prefix + path + end, body, {})
+            assert endpoint is not None
+            assert (endpoint.wire, endpoint.api, endpoint.call_types[0]) == (wire, api, call_type)
+    assert recognise(path, b'{"text": "hi"}', {}) is None
+    assert recognise(path, None, {}) is None
 
 
 OTHERS = [
@@ -73,7 +122,21 @@ OTHERS = [
     ("/v1/audio/speech", INPUT, {}),
     ("/v1/files", b"", {}),
     ("/v1/models", b"", {}),
+    ("/v1beta/models/m:countTokens", GEMINI, {}),
+    (f"{VERTEX}/anthropic/models/count-tokens:rawPredict", CLAUDE, {}),
+    (f"{VERTEX}/google/models/m:predict", b'{"instances": [{"prompt": "a cat"}]}', {}),
+    ("/v1beta/cachedContents", GEMINI, {}),
+    ("/api/show", CHAT, {}),
+    ("/v1/tokenize", b'{"model": "m", "text": "a"}', {}),
     # Lookalikes.
+    ("/v1beta/models/generateContent", GEMINI, {}),
+    ("/v1beta/models/:generateContent", GEMINI, {}),
+    ("/v1beta/models/m:generatecontent", GEMINI, {}),
+    (f"{VERTEX}/meta/models/m:rawPredict", CHAT, {}),
+    ("/v1/models/m:rawPredict", CLAUDE, {}),
+    ("/rooms/7/chat", CHAT, {}),
+    ("/v1/generate", PROMPT, {}),
+    ("/videos/7/embed", b'{"model": "m", "texts": ["a"]}', {}),
     ("/v1/groupchat/completions", CHAT, {}),
     ("/v1/chatcompletions", CHAT, {}),
     ("/v1/chat/completions.json", CHAT, {}),
@@ -119,6 +182,14 @@ HOSTS = [
     ("openai", "generativelanguage.googleapis.com", None, "gemini"),
     ("openai", "us-central1-aiplatform.googleapis.com", None, "vertex_ai"),
     ("openai", "aiplatform.googleapis.com", None, "vertex_ai"),
+    ("mistral", "codestral.mistral.ai", None, "mistral"),
+    ("openai", "api.eu.mistral.ai", None, "mistral"),
+    ("gemini", "generativelanguage.googleapis.com", None, "gemini"),
+    ("gemini", "us-central1-aiplatform.googleapis.com", None, "vertex_ai"),
+    ("gemini", "aiplatform.eu.rep.googleapis.com", None, "vertex_ai"),
+    ("cohere", "api.cohere.com", None, "cohere"),
+    ("cohere", "api.together.xyz", None, "together_ai"),
+    ("ollama", "ollama.com", None, "ollama"),
     ("openai", "localhost", 11434, "ollama"),
     ("openai", "10.0.0.7", 11434, "ollama"),
     # A host that is known by nothing: the vendor of the wire format.
@@ -167,6 +238,10 @@ def test_a_setting_wins_over_what_is_known_of_a_host() -> None:
 def test_azures_path_and_a_vendors_sdk_tell_the_provider_behind_an_unknown_host() -> None:
     azure = "/gateway/openai/deployments/chat-prod/chat/completions"
     assert hosts.provider("openai", "apim.internal", None, azure, "AzureOpenAI/Python 3.2.0", {}) == "azure"
+    vertex = "/v1/projects/p/locations/l/publishers/google/models/m:generateContent"
+    assert hosts.provider("gemini", "apim.internal", None, vertex, "google-genai-sdk/3.6.1", {}) == "vertex_ai"
+    mistral = "speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai"
+    assert hosts.provider("openai", "proxy.internal", None, "/v1/chat/completions", mistral, {}) == "mistral"
     for agent in ("Groq/Python 1.7.0", "AsyncGroq/Python 1.7.0"):
         assert hosts.provider("openai", "proxy.internal", None, "/v1/chat/completions", agent, {}) == "groq"
     assert hosts.provider("openai", "proxy.internal", None, "/v1/chat/completions", "my-groq/1.0", {}) == "openai"

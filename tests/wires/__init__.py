@@ -26,11 +26,11 @@ ROUTES = (
     Route("/api/chat", "messages", "", ollama_wire.chat, ollama_wire),
     Route("/api/generate", "prompt", "", ollama_wire.generate, ollama_wire),
     Route("/api/embed", "input", "", ollama_wire.embed, ollama_wire),
-    Route("/fim/completions", "prompt", "cmpl-", openai_wire.chat, mistral_wire),
+    Route("/fim/completions", "prompt", "cmpl-", mistral_wire.chat, mistral_wire),
     Route("/v1/ocr", "document", "", mistral_wire.ocr, mistral_wire, mistral_wire.text),
     Route("/xai/v1/chat/completions", "messages", "x-", openai_likes.xai, openai_wire),
     Route("/perplexity/chat/completions", "messages", "p-", openai_likes.perplexity, openai_wire),
     Route("/deepseek/chat/completions", "messages", "d-", openai_likes.deepseek, openai_wire),
     Route("/mistral/v1/chat/completions", "messages", "m-", mistral_wire.chat, mistral_wire),
-    Route("/mistral/v1/embeddings", "input", "m-", openai_wire.embeddings, mistral_wire),
+    Route("/mistral/v1/embeddings", "input", "m-", mistral_wire.embeddings, mistral_wire),
 )

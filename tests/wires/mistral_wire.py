@@ -5,6 +5,7 @@ Shapes: mistralai.client.models.{CompletionChunk, ChatCompletionResponse, OCRRes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,13 @@ def chat(call: Call) -> Reply:
     """OpenAI's reply; a stream brings its usage unasked, with the finish reason."""
     call.body["stream_options"] = {"include_usage": True}
     return openai_wire.chat(call)
+
+
+def embeddings(call: Call) -> Reply:
+    """OpenAI's reply, with the id that Mistral's has."""
+    reply = openai_wire.embeddings(call)
+    reply.body = json.dumps({"id": call.id, **json.loads(reply.body)}).encode()
+    return reply
 
 
 def ocr(call: Call) -> Reply:
