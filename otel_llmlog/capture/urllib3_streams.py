@@ -11,7 +11,6 @@ from typing import Any
 
 from otel_llmlog.capture.call import Call
 
-
 # Classes of responses, and ours made of them. Programs know one or two.
 _classes: dict[type[Any], type[Any]] = {}
 
