@@ -25,8 +25,6 @@ from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
 
-# `…/models/gemini-2.5-flash:generateContent`, `…/endpoints/123:generateContent`: the last segment up to its verb.
-_MODEL = re.compile(r"([^/:]+):[A-Za-z]+/*$")
 _GENERATION = re.compile(r"gemini-(\d+)")
 # From this generation on Google bills each search query; before it, each prompt that was grounded.
 _BILLED_BY_QUERY = 3
@@ -64,9 +62,8 @@ def _has(*needles: bytes) -> Any:
 
 
 def model_of(path: str) -> str | None:
-    """The model that the last segment of a path names in front of its verb."""
-    found = _MODEL.search(path)
-    return redact.name(found[1]) if found else None
+    """What the last segment of a path names in front of its verb: `…/models/gemini-2.5-flash:generateContent`."""
+    return redact.name(path.rstrip("/").rpartition("/")[2].rpartition(":")[0])
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
