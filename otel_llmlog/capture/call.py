@@ -92,6 +92,15 @@ class Call:
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
 
+    def note(self, piece: bytes) -> None:
+        """Note a piece of the reply's stream as it passes."""
+        self.room -= len(piece)
+        if self.room >= 0:
+            self.pieces.append(piece)
+            self.times.append(time_ns())
+        else:
+            self.keep_tail(piece)
+
     def keep_tail(self, piece: bytes) -> None:
         """Note a piece of a stream that has outgrown its room: its end is kept beside its beginning."""
         if self.tail is None:

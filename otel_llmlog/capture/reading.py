@@ -114,6 +114,8 @@ class Reader:
         provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
         request = self._request(call, path)
         response = self._response(call, request, received)
+        if endpoint.refine is not None and received:
+            response = endpoint.refine(response, received)
         if served := redact.name(received.get("x-ms-served-model")):
             # Azure's Responses API names the deployment in its body, and the model behind it here.
             response = replace(response, model=served)

@@ -122,8 +122,7 @@ class Recorder:
                 return None
             outer = otel_context.get_current()
             stacked = outer.get(_CALL_KEY)
-            # As text: URLs of httpx and of httpx2 are never equal.
-            if isinstance(stacked, Call) and str(stacked.request.url) == str(request.url):
+            if isinstance(stacked, Call) and _is_same(stacked.request.url, request.url):
                 return None
             if not is_instrumentation_enabled():
                 return None
@@ -187,6 +186,15 @@ class Recorder:
     def note_failure(self, call: Call) -> None:
         """The send of this call failed: an SDK's retry that follows belongs to the same trace."""
         _last_failed.set(call.span.get_span_context())
+
+    def current(self) -> Call | None:
+        """The call that is being sent by who runs now."""
+        found = otel_context.get_current().get(_CALL_KEY)
+        return found if isinstance(found, Call) else None
+
+    def note_error(self, where: str, error: BaseException) -> None:
+        """A fault of ours that the app must not see."""
+        self._stats.error(where, error)
 
     def _put(self, call: Call) -> None:
         if len(self._ended) >= self._settings.max_pending:
@@ -327,6 +335,11 @@ class Recorder:
         for call in list(self._open.values()):
             call.end("exit")
         return self.flush(timeout)
+
+
+def _is_same(url: Any, other: Any) -> bool:
+    """Whether a client below asks for the same: URLs of two libraries are never equal, nor written alike."""
+    return bool(url.path == other.path and url.netloc == other.netloc)
 
 
 def _ids(span: Span, outer: Context) -> Ids:

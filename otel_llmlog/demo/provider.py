@@ -84,7 +84,7 @@ START_SECONDS = 10.0
 DEFAULT_RETRY_AFTER_SECONDS = 0.02
 
 _HTML = b"<!doctype html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
-_MODEL_IN_PATH = re.compile(r"/openai/deployments/([^/]+)/|/models/([^/:]+):[A-Za-z]+$")
+_MODEL_IN_PATH = re.compile(r"/openai/deployments/([^/]+)/|/models/([^/:]+):[A-Za-z]+$|/model/([^/]+)/")
 _RESPONSE_PATH = re.compile(r"/responses/([^/]+)$")
 
 
@@ -425,8 +425,8 @@ def _read_call(call: Call, request: Request, route: Route) -> Call:
     if not isinstance(body, dict):
         raise AskError("The body of the request is not a JSON object.")
     if (found := _MODEL_IN_PATH.search(call.path)) is not None:
-        body.setdefault("model", found[1] or found[2])
-    if call.path.endswith((":streamGenerateContent", ":streamRawPredict")):
+        body.setdefault("model", found[found.lastindex or 1])
+    if call.path.endswith((":streamGenerateContent", ":streamRawPredict", "/converse-stream", "-response-stream")):
         body["stream"] = True
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise AskError("model: a model name is required.")

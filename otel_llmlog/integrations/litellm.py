@@ -127,7 +127,8 @@ class LLMLogLogger(CustomLogger):  # type: ignore[misc] # untyped where LiteLLM 
                 runtime.stats.count("captured")
                 runtime.stats.dropped("litellm_without_payload")
                 return
-            if any(patch.installed().values()) and not given.get("cache_hit"):
+            # Its HTTP client is httpx, whatever transport that has.
+            if patch.installed()["httpx"] and not given.get("cache_hit"):
                 runtime.stats.count("litellm.seen_on_the_wire")
                 return
             context = _parent(kwargs) or context or otel_context.get_current()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from otel_llmlog.providers import anthropic, cohere, gemini, mistral, ollama, openai, vertex
+from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, mistral, ollama, openai, vertex
 from otel_llmlog.providers.facts import Endpoint
 
 # By the last segment of the path; where several APIs share one, by the segment in front of it, "" being any other.
@@ -45,6 +45,8 @@ def recognise(path: str, body: bytes | None, headers: Mapping[str, str]) -> Endp
         model, _, verb = last.rpartition(":")
         found = _BY_VERB.get(verb) if model and last != _FREE else None
         before = before.removesuffix("/models")
+    if found is None and "/model/" in path:
+        found = bedrock.endpoint_of(path)
     if type(found) is dict:
         found = found.get(before.rpartition("/")[2]) or found.get("")
     if found is None:

@@ -82,3 +82,5 @@ class Endpoint:
     """Body of an error reply -> facts."""
     framed: bool = False
     """A request for a stream may be answered by another framing than server-sent events, and `read_stream` knows it."""
+    refine: Callable[[ResponseFacts, Mapping[str, str]], ResponseFacts] | None = None
+    """(facts of a reply, its headers under lower-case names) -> facts with what its headers alone say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from otel_llmlog import redact
@@ -40,6 +41,7 @@ _DOMAINS = {
     # Vertex AI in one jurisdiction: aiplatform.eu.rep.googleapis.com.
     ".rep.googleapis.com": "vertex_ai",
 }
+_BEDROCK = re.compile(r"bedrock-(?:runtime|mantle)(?:-fips)?\.[a-z0-9-]{1,32}\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
 # A port of a well-known local server.
 _PORTS = {11434: "ollama"}
 # SDKs that speak OpenAI's format and name their vendor in the user agent, as `Groq/Python 1.7.0`.
@@ -54,6 +56,8 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
     for domain, slug in _DOMAINS.items():
         if host.endswith(domain):
             return slug
+    if _BEDROCK.fullmatch(host):
+        return "bedrock"
     if found := _PORTS.get(port or 0):
         return found
     if "/openai/deployments/" in path:
@@ -69,12 +73,14 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
 def is_provider(host: str, port: int | None, known: Mapping[str, str]) -> bool:
     """Whether an LLM provider stands behind this host, whatever is asked of it."""
     host = host.lower()
-    return host in _HOSTS or host in known or f"{host}:{port}" in known or host.endswith(tuple(_DOMAINS))
+    if host in _HOSTS or host in known or f"{host}:{port}" in known or host.endswith(tuple(_DOMAINS)):
+        return True
+    return _BEDROCK.fullmatch(host) is not None
 
 
 def api_base(scheme: str, host: str, port: int | None, path: str) -> str:
     """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
     path = path.rstrip("/")
-    above = path.rsplit("/", 2 if path.endswith("/chat/completions") else 1)[0]
+    above = path.rsplit("/", 2 if path.endswith("/chat/completions") else 1)[0].partition("/model/")[0]
     shown = f"[{host}]" if ":" in host else host
     return redact.clean(f"{scheme}://{shown}{f':{port}' if port else ''}{above}")[: redact.MAX_NAME]

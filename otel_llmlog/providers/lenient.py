@@ -124,6 +124,11 @@ def enum(value: Any) -> str | None:
     return word(value.lower() if isinstance(value, str) and len(value) <= 64 else value)
 
 
+def encoded(value: Any) -> bytes:
+    """Data that was read as JSON, as JSON again."""
+    return json.dumps(value).encode()
+
+
 def unwrapped(data: bytes) -> bytes:
     """An object without the array of one around it, as Google answers where a stream was asked for."""
     bare = data.strip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from otel_llmlog.demo import anthropic_wire, openai_wire
 from otel_llmlog.demo.provider import Route
-from tests.wires import cohere_wire, gemini_wire, mistral_wire, ollama_wire, openai_likes
+from tests.wires import bedrock_wire, cohere_wire, gemini_wire, mistral_wire, ollama_wire, openai_likes
 
 ROUTES = (
     Route(":generateContent", "contents", "", gemini_wire.generate, gemini_wire, gemini_wire.text),
@@ -33,4 +33,12 @@ ROUTES = (
     Route("/deepseek/chat/completions", "messages", "d-", openai_likes.deepseek, openai_wire),
     Route("/mistral/v1/chat/completions", "messages", "m-", mistral_wire.chat, mistral_wire),
     Route("/mistral/v1/embeddings", "input", "m-", mistral_wire.embeddings, mistral_wire),
+    *(
+        Route(f"/converse{end}", "messages", "", bedrock_wire.converse, bedrock_wire, bedrock_wire.text)
+        for end in ("", "-stream")
+    ),
+    *(
+        Route(f"/{verb}", "model", "msg_bdrk_", bedrock_wire.invoke, bedrock_wire, bedrock_wire.text)
+        for verb in ("invoke", "invoke-with-response-stream")
+    ),
 )
