@@ -16,6 +16,7 @@ from otel_llmlog.payload import Usage
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
+from otel_llmlog.providers.parts import Parts, joined
 
 _SWITCHES = frozenset({
     "temperature", "p", "k", "seed", "max_tokens", "frequency_penalty", "presence_penalty", "logprobs", "stream",
@@ -186,13 +187,13 @@ class _Message:
     def whole(self) -> dict[str, Any]:
         made: dict[str, Any] = {"role": "assistant"}
         if self.content:
-            made["content"] = [_joined(block) for _, block in sorted(self.content.items())]
+            made["content"] = [joined(block) for _, block in sorted(self.content.items())]
         if self.plan:
             made["tool_plan"] = "".join(self.plan)
         if self.calls:
             calls = [call for _, call in sorted(self.calls.items())]
             made["tool_calls"] = [
-                {n: _joined(v) if n == "function" and isinstance(v, dict) else v for n, v in call.items()}
+                {n: joined(v) if n == "function" and isinstance(v, dict) else v for n, v in call.items()}
                 for call in calls
             ]
         if self.citations:
@@ -200,22 +201,14 @@ class _Message:
         return made
 
 
-class _Parts(list[str]):
-    """Pieces of a text that deltas make longer; any other list is content as it came."""
-
-
 def _grow(fields: dict[str, Any], name: str, value: Any, growing: Sequence[str]) -> None:
     if name in growing and isinstance(value, str):
         known = fields.get(name)
-        if not isinstance(known, _Parts):
-            known = fields[name] = _Parts()
+        if not isinstance(known, Parts):
+            known = fields[name] = Parts()
         known.append(value)
     elif value is not None:
         fields[name] = value
-
-
-def _joined(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "".join(value) if isinstance(value, _Parts) else value for name, value in fields.items()}
 
 
 _DELTAS = frozenset({"content-delta", "tool-call-delta", "tool-plan-delta"})

@@ -24,9 +24,8 @@ from otel_llmlog.payload import Usage
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
+from otel_llmlog.providers.parts import Parts, joined
 
-# `…/models/gemini-2.5-flash:generateContent`, `…/endpoints/123:generateContent`: the last segment up to its verb.
-_MODEL = re.compile(r"([^/:]+):[A-Za-z]+/*$")
 _GENERATION = re.compile(r"gemini-(\d+)")
 # From this generation on Google bills each search query; before it, each prompt that was grounded.
 _BILLED_BY_QUERY = 3
@@ -64,9 +63,8 @@ def _has(*needles: bytes) -> Any:
 
 
 def model_of(path: str) -> str | None:
-    """The model that the last segment of a path names in front of its verb."""
-    found = _MODEL.search(path)
-    return redact.name(found[1]) if found else None
+    """What the last segment of a path names in front of its verb: `…/models/gemini-2.5-flash:generateContent`."""
+    return redact.name(path.rstrip("/").rpartition("/")[2].rpartition(":")[0])
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -237,34 +235,26 @@ class _Candidate:
 
     def add(self, candidate: Mapping[str, Any]) -> bool:
         """Take in what a chunk says of it; whether the model wrote anything."""
-        said = mapping(candidate.get("content"))
-        self.role = said.get("role") or self.role
+        spoken = mapping(candidate.get("content"))
+        self.role = spoken.get("role") or self.role
         self.fields.update({name: value for name, value in candidate.items() if name != "content"})
-        parts = [mapping(part) for part in items(said.get("parts"))]
+        parts = [mapping(part) for part in items(spoken.get("parts"))]
         for part in parts:
-            before = self.parts[-1] if self.parts else {}
+            known, said = self.parts[-1] if self.parts else {}, part.get("text")
             # A text goes on where only the text differs.
-            if (
-                isinstance(part.get("text"), str)
-                and isinstance(before.get("text"), list)
-                and _kind(part) == _kind(before)
-            ):
-                before["text"].append(part["text"])
+            if isinstance(said, str) and isinstance(known.get("text"), Parts) and _kind(part) == _kind(known):
+                known["text"].append(said)
             else:
-                self.parts.append({**part, "text": [part["text"]]} if isinstance(part.get("text"), str) else dict(part))
+                self.parts.append({**part, "text": Parts([said])} if isinstance(said, str) else {**part})
         return any(part.get("text") != "" for part in parts)
 
     def whole(self) -> dict[str, Any]:
-        parts = [{**part, "text": "".join(part["text"])} if _is_text(part) else part for part in self.parts]
+        parts = [joined(part) for part in self.parts]
         return {"content": {"parts": parts, **({"role": self.role} if self.role else {})}, **self.fields}
 
 
 def _kind(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name != "text"}
-
-
-def _is_text(part: Mapping[str, Any]) -> bool:
-    return isinstance(part.get("text"), list)
 
 
 def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:

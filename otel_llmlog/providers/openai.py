@@ -27,6 +27,7 @@ from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
+from otel_llmlog.providers.parts import Parts, joined
 
 # Parameters that cannot hold content: kept also when content is off.
 _SWITCHES = frozenset({
@@ -281,10 +282,6 @@ def read_error(body: bytes) -> ErrorFacts:
     return found or _error(reading.whole()) or ErrorFacts()
 
 
-class _Parts(list[str]):
-    """Pieces of a text that deltas make longer; any other list is content as it came."""
-
-
 # Fields of a delta that are objects and arrive in pieces themselves.
 _NESTED = ("audio", "function_call")
 # Texts that are said once, or again; no delta makes them longer.
@@ -295,24 +292,20 @@ def _grow(fields: dict[str, Any], name: str, value: Any) -> None:
     """Add what a delta says of a field: a text gets longer, and so does a list (of content parts)."""
     known = fields.get(name)
     if isinstance(value, str) and name not in _SAID_ONCE:
-        if isinstance(known, _Parts):
+        if isinstance(known, Parts):
             known.append(value)
         elif type(known) is list:
             # Mistral's models think in content parts, and go on in plain text.
             known.extend([{"type": "text", "text": value}] if value else [])
         else:
-            fields[name] = _Parts([value])
+            fields[name] = Parts([value])
     elif isinstance(value, list) and type(known) is list:
         known.extend(value)
-    elif isinstance(value, list) and isinstance(known, _Parts):
+    elif isinstance(value, list) and isinstance(known, Parts):
         said = "".join(known)
         fields[name] = [*([{"type": "text", "text": said}] if said else []), *value]
     elif value is not None:
         fields[name] = value
-
-
-def _joined(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "".join(value) if isinstance(value, _Parts) else value for name, value in fields.items()}
 
 
 class _Choice:
@@ -348,11 +341,11 @@ class _Choice:
         """All the model wrote: text, reasoning, refusals, transcripts, function and tool arguments."""
         grown = [item for fields in (self.message, *self.nested.values()) for item in fields.items()]
         # The `data` of an audio is no text.
-        texts = [part for name, value in grown if isinstance(value, _Parts) and name != "data" for part in value]
+        texts = [part for name, value in grown if isinstance(value, Parts) and name != "data" for part in value]
         return texts + [part for tool in self.tools.values() for part in (*tool["name"], *tool["arguments"])]
 
     def whole(self) -> dict[str, Any]:
-        message = _joined(self.message) | {name: _joined(fields) for name, fields in self.nested.items()}
+        message = joined(self.message) | {name: joined(fields) for name, fields in self.nested.items()}
         if self.tools:
             message["tool_calls"] = [
                 {

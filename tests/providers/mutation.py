@@ -20,9 +20,14 @@ STRANGE = (
 NAMES = (
     b'"type"', b'"usage"', b'"delta"', b'"index"', b'"choices"', b'"content"', b'"text"', b'"input"', b'"error"',
     b'"message"', b'"response"', b'"status"', b'"citation"', b'"citations"', b'"tool_calls"', b'"partial_json"',
+    b'"usageMetadata"', b'"candidates"', b'"parts"', b'"finishReason"', b'"groundingMetadata"', b'"promptFeedback"',
+    b'"predictions"', b'"billed_units"', b'"meta"', b'"usage_info"', b'"pages"', b'"done"', b'"prompt_eval_count"',
+    b'"output"', b'"tools"', b'"container_id"', b'"detail"',
     b'"thinking"', b'"audio"', b'"x_groq"', b'"prompt_tokens_details"', b'"cache_creation"', b'"cost"', b'"model"',
 )  # fmt: skip
 PIECES = (
+    b"\n,\r\n{",
+    b"\n{",
     b"\n",
     b"\r",
     b"\r\n\r\n",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from otel_llmlog.providers import openai, sse
 from otel_llmlog.providers.facts import RequestFacts, ResponseFacts
 from tests.providers.cases import CASES, STREAMS, Case
+from tests.providers.more_wires import FRAMED_TALKS, MORE_TALKS
 from tests.providers.wires import CANARY, COUNTED_TALKS, TALKS, Talk, dump, event
 
 SECRET = f"ein {CANARY} singt"
@@ -75,13 +76,13 @@ def test_no_string_of_a_stream_but_names_is_among_its_facts_beside_texts_to_coun
 
 
 @settings(max_examples=100, deadline=None)
-@given(talk=COUNTED_TALKS)
+@given(talk=COUNTED_TALKS | MORE_TALKS | FRAMED_TALKS)
 def test_a_stream_with_usage_leaves_no_text_behind(talk: Talk) -> None:
     assert CANARY not in repr(talk.endpoint.read_stream(talk.events, False))
 
 
 @settings(max_examples=100, deadline=None)
-@given(talk=TALKS)
+@given(talk=TALKS | MORE_TALKS | FRAMED_TALKS)
 def test_content_makes_no_difference_to_any_other_fact(talk: Talk) -> None:
     without, within = talk.endpoint.read_stream(talk.events, False), talk.endpoint.read_stream(talk.events, True)
     assert without == dataclasses.replace(within, response=None)
