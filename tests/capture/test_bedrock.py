@@ -124,13 +124,11 @@ def test_errors_and_retries_are_rows_of_their_own(capture, client):
 
 
 def test_an_error_in_a_stream_and_a_stream_without_its_end_are_failures(capture, client):
+    asked = {"modelId": CLAUDE, "messages": text("[scenario: error_in_stream status=429]")}
+    stream = client.converse_stream(**asked)["stream"]
     with pytest.raises(Exception, match="throttling"):
-        list(
-            client.converse_stream(
-                modelId=CLAUDE,
-                messages=text("[scenario: error_in_stream status=429]"),
-            )["stream"]
-        )
+        list(stream)
+    stream.close()
     payload = capture.one()
     assert outcome(payload)[:3] == ("failure", "APIError", "throttling_exception")
     capture.clear()

@@ -99,10 +99,10 @@ async def test_a_timeout_mid_stream_and_one_before_the_headers_are_failures(capt
     client.timeout = 0.2
     other = type(client)(client.url, timeout=0.2)
     response = await other.post(streaming("stall after=2 seconds=30"), stream=True)
-    with pytest.raises(Exception, match="(?i)time"):
+    with pytest.raises(Exception, match=r"(?i)time"):
         _ = [piece async for piece in other.pieces(response, other.ways[0])]
     await other.close(response)
-    with pytest.raises(Exception, match="(?i)time"):
+    with pytest.raises(Exception, match=r"(?i)time"):
         await other.post(streaming("slow seconds=30"), stream=True)
     await other.end()
     payloads = capture.payloads()
@@ -115,7 +115,7 @@ async def test_a_refused_connection_is_a_failure(capture, client):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         client.url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with pytest.raises(Exception, match="(?i)connect"):
+        with pytest.raises(Exception, match=r"(?i)connect"):
             await client.post()
     payload = capture.one()
     assert (payload.status, payload.spend) == ("failure", None)
