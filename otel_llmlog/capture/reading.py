@@ -6,7 +6,7 @@ storage off nothing is kept but names, numbers and words from fixed vocabularies
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from opentelemetry import baggage
 
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
+from otel_llmlog.capture.batches import Batches
 from otel_llmlog.capture.call import Call, Ids
 from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
@@ -85,6 +86,7 @@ class Reader:
         self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
         self._chains = Chains()
+        self._batches = Batches(settings.capture.max_body_bytes)
 
     def warm(self) -> None:
         """Load what takes long to load, while the first call is under way."""
@@ -105,6 +107,11 @@ class Reader:
             self._stats.error("read", error)
             return _unread(call, call.ids, error)
 
+    def lines(self, reading: Call) -> Iterator[Call]:
+        """The calls in what was read of a batch."""
+        pieces, _ = self._pieces(reading, _headers(reading.response_headers))
+        return self._batches.calls(reading, b"".join(pieces))
+
     def _read(self, call: Call, ids: Ids) -> CallPayload:
         endpoint, url = call.endpoint, call.request.url
         path = url.path
@@ -114,6 +121,8 @@ class Reader:
         provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
         request = self._request(call, path)
         response = self._response(call, request, received)
+        if response.opaque:
+            response = replace(response, complete=call.error is None and call.ending == "read")
         if endpoint.refine is not None and received:
             response = endpoint.refine(response, received)
         if served := redact.name(received.get("x-ms-served-model")):
@@ -272,6 +281,8 @@ class Reader:
                 why = f"the stream carried no usage; {said}"
             else:
                 notes = (said,)
+        if usage is None and request.usage is not None and failure is None:
+            usage = request.usage
         if usage is None:
             usage = Usage()
             if why is None:

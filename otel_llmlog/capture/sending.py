@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from opentelemetry import context as otel_context
 
+from otel_llmlog.capture import forms
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.recorder import Recorder
 
@@ -80,14 +81,15 @@ class Request:
     `content` is None where the body is not at hand in memory. `sender` is the client that sends it.
     """
 
-    __slots__ = ("content", "headers", "method", "sender", "stream", "url")
+    __slots__ = ("content", "headers", "method", "sender", "url")
 
     def __init__(self, method: str, url: str, headers: Any, content: Any, sender: Any = None) -> None:
         self.method = method.upper()
         self.url = Url(url)
         self.headers = Headers(headers)
         self.content = body_of(content)
-        self.stream = content
+        if self.content is None:
+            self.content = forms.fields(self.url.path, content)
         self.sender = sender
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, mistral, ollama, openai, vertex
+from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, mistral, ollama, openai, openai_media, vertex
 from otel_llmlog.providers.facts import Endpoint
 
 # By the last segment of the path; where several APIs share one, by the segment in front of it, "" being any other.
@@ -21,6 +21,13 @@ _BY_PATH: dict[str, Endpoint | dict[str, Endpoint]] = {
     "embed": {"v2": cohere.EMBED, "v1": cohere.EMBED, "api": ollama.EMBED},
     "generate": {"api": ollama.GENERATE},
     "rerank": cohere.RERANK,
+    "generations": {"images": openai_media.GENERATIONS},
+    "edits": {"images": openai_media.EDITS},
+    "variations": {"images": openai_media.VARIATIONS},
+    "transcriptions": {"audio": openai_media.TRANSCRIPTIONS},
+    "translations": {"audio": openai_media.TRANSLATIONS},
+    "speech": {"audio": openai_media.SPEECH},
+    "moderations": openai_media.MODERATIONS,
 }
 # Google's APIs put a verb behind the model, `…/models/gemini-2.5-flash:generateContent`; by the publisher of the model
 # where several share one.

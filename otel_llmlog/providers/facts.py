@@ -26,6 +26,8 @@ class RequestFacts:
     conversation_id: str | None = None
     usage_asked: bool = True
     """False for a stream that will carry no usage, because the request did not ask for it."""
+    usage: Usage | None = None
+    """What the request makes countable, for replies that state no usage."""
     notes: tuple[str, ...] = ()
 
 
@@ -47,6 +49,8 @@ class ResponseFacts:
     finish_reasons: tuple[str, ...] = ()
     complete: bool = False
     """The reply reached its end: a body that could be read, a stream with its terminator or all finish reasons."""
+    opaque: bool = False
+    """Nothing in the reply tells whether it is whole: sound, a bare text."""
     is_stream: bool = False
     first_token: int | None = None
     """Index of the stream's piece that brought the first token."""

@@ -59,9 +59,7 @@ def _has(*needles: bytes) -> Any:
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
     """Read the body of a request to any of the four APIs."""
     reading = lenient.read_object(body)
-    model = redact.name(reading.get("model"))
-    if model is None and (deployment := _DEPLOYMENT.search(path)):
-        model = redact.name(deployment[1])
+    model = redact.name(reading.get("model")) or deployment(path)
     stream = reading.get("stream") is True
     options = mapping(reading.get("stream_options")) if stream else {}
     return RequestFacts(
@@ -77,6 +75,12 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
         usage_asked=not stream or options.get("include_usage") is True or path.rstrip("/").endswith("/responses"),
         notes=(f"request: {reading.note}",) if reading.note else (),
     )
+
+
+def deployment(path: str) -> str | None:
+    """What Azure's URL names where the body names no model."""
+    found = _DEPLOYMENT.search(path)
+    return redact.name(found[1]) if found else None
 
 
 def _conversation(given: Any) -> str | None:
@@ -241,7 +245,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=_error(reading.get("error")) or (ErrorFacts() if status == "failed" else None) or _ended_badly(reasons),
+        error=error_of(reading.get("error")) or (ErrorFacts() if status == "failed" else None) or _ended_badly(reasons),
         notes=(*notes, *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -251,7 +255,7 @@ def _responses_reason(reading: lenient.Reading) -> str | None:
     return word(details.get("reason")) or word(reading.get("status"))
 
 
-def _error(found: Any) -> ErrorFacts | None:
+def error_of(found: Any) -> ErrorFacts | None:
     """`{message, type, code}`, as in an error body or inside a stream."""
     if found is None:
         return None
@@ -276,10 +280,10 @@ def read_error(body: bytes) -> ErrorFacts:
     Google's hosts put it into an array of one; Mistral's tell what is wrong with a request in a list, `detail`.
     """
     reading = lenient.read_object(lenient.unwrapped(body))
-    found = _error(reading.get("error"))
+    found = error_of(reading.get("error"))
     if found is None and (wrong := mapping(next(iter(items(reading.get("detail"))), None))):
         return ErrorFacts(word(wrong.get("type")), redact.clean(text(wrong.get("msg"))) or None)
-    return found or _error(reading.whole()) or ErrorFacts()
+    return found or error_of(reading.whole()) or ErrorFacts()
 
 
 # Fields of a delta that are objects and arrive in pieces themselves.
@@ -397,7 +401,7 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         tier = chunk.get("service_tier") or tier
         groq = mapping(chunk.get("x_groq"))
         usage = chunk.get("usage") or groq.get("usage") or usage
-        error = error or _error(chunk.get("error")) or _error(groq.get("error"))
+        error = error or error_of(chunk.get("error")) or error_of(groq.get("error"))
         for found in items(chunk.get("choices")):
             fields = mapping(found)
             choice = choices.setdefault(integer(fields.get("index")), _Choice())
@@ -463,7 +467,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         elif kind in {b"response.completed", b"response.incomplete", b"response.failed"}:
             final = mapping(event.get("response"))
         elif kind == b"error":
-            error = _error(event.get("error")) or _error(event)
+            error = error_of(event.get("error")) or error_of(event)
         elif not begun:
             begun = mapping(event.get("response"))
     source = final or begun
@@ -479,7 +483,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         first_token=first,
         response=(dict(final) or {**begun, "output_text": "".join(texts)}) if content else None,
         output=() if usage else texts,
-        error=error or _error(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
+        error=error or error_of(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
         notes=(*dict.fromkeys(notes), *lenient.odd_counts(mapping(final.get("usage")))),
     )
 
