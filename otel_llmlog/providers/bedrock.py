@@ -35,6 +35,11 @@ _NOT_PARAMETERS = frozenset({
     "messages", "system", "prompt", "inputText", "texts", "message", "chat_history", "documents", "query", "inputImage",
     "metadata", "requestMetadata", "preamble",
 })  # fmt: skip
+# What the vendors call what is asked; a body of InvokeModel has one of them.
+_ASKED = (
+    b'"messages"', b'"prompt"', b'"inputText"', b'"message"', b'"texts"', b'"input"', b'"inputImage"', b'"images"',
+    b'"query"', b'"taskType"', b'"text_prompts"', b'"schemaVersion"',
+)  # fmt: skip
 _METRICS = "amazon-bedrock-invocationMetrics"
 _COUNTS = "x-amzn-bedrock-%s-token-count"
 # Where the vendors' bodies and chunks say why they ended, and where their text is.
@@ -67,7 +72,7 @@ def _accepts_converse(body: bytes | None, headers: Mapping[str, str]) -> bool:  
 
 
 def _accepts_invoke(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001
-    return body is not None and body.lstrip()[:1] == b"{"
+    return body is not None and any(field in body for field in _ASKED)
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -397,6 +402,7 @@ def read_invoke_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
         model=None,
         usage=usage,
         complete=facts.complete or bool(counted),
+        output=() if usage else facts.output,
         error=error or facts.error,
         notes=(*dict.fromkeys(notes), *facts.notes),
     )

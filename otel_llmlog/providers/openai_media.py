@@ -11,6 +11,7 @@ Where a reply states no usage, what the request asks for is what is billed: char
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -31,6 +32,7 @@ _CONTENT = frozenset({"model", "prompt", "input", "instructions", "user", "image
 # Sizes such as 1024x1792, which are no words.
 _LONGEST_SIZE = 16
 _MAX_IMAGES = 10
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # The default of an API where the request names no model.
 _DEFAULT_MODELS = {"images": "dall-e-2", "moderations": "omni-moderation-latest"}
 
@@ -76,12 +78,17 @@ def _parameters(reading: lenient.Reading, content: bool) -> dict[str, Any]:
         return {name: reading.get(name) for name in reading.fields if name not in _CONTENT}
     kept: dict[str, Any] = {}
     for name in _SWITCHES:
-        value = reading.get(name)
+        value = _number(reading.get(name))
         if isinstance(value, bool | int | float):
             kept[name] = redact.storable(value)
         elif (enum := word(value) or _size(value)) is not None:
             kept[name] = enum
     return kept
+
+
+def _number(value: Any) -> Any:
+    """A number that a form holds as text; anything else as it is."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 def _size(value: Any) -> str | None:
@@ -202,7 +209,7 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
     usage: Usage | None = None
     error: ErrorFacts | None = None
     first, ended = None, False
-    whole: dict[str, Any] | None = None
+    whole: dict[str, Any] = {}
     odd: tuple[str, ...] = ()
     notes = []
     for name, data, end in sse.events(b"".join(pieces)):
@@ -222,6 +229,8 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
             usage, ended = made or usage, True
         elif kind in {"transcript.text.done", "speech.audio.done"}:
             usage, ended = audio_usage_of(event.get("usage")) or usage, True
+            if usage is not None and kind == "speech.audio.done":
+                usage = usage.model_copy(update={"output_audio_tokens": usage.output_tokens})
         elif kind == "error":
             error = openai.error_of(event.get("error")) or openai.error_of(event)
         else:

@@ -153,7 +153,7 @@ async def test_calls_over_a_mock_transport_are_recorded(capture, flavour, stream
     [
         ("/v1/messages/count_tokens", {"model": "m", "messages": []}),
         ("/v1/messages", {"messages": ["of a chat room"]}),
-        ("/v1/images/generations", {"model": "m", "prompt": "x"}),
+        ("/v1/images/generations", {"model": "m"}),
         ("/api/responses", {"form": 1}),
         ("/v1/chat/completions", {"no": "conversation"}),
         ("/v1/files", {"model": "m", "messages": []}),

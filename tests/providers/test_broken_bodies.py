@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from otel_llmlog import providers, redact
-from otel_llmlog.providers import anthropic, cohere, gemini, ollama, openai, recognise, sse
+from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, ollama, openai, recognise, sse
 from otel_llmlog.providers.facts import Endpoint, ResponseFacts
-from tests.providers.cases import CASES
+from tests.providers.cases import CASES, packed
 from tests.providers.mutation import READERS, mutated
 from tests.providers.test_streams import check_parts
 from tests.providers.wires import dump, event
 
 # Every API that is recognised.
+BEDROCK = {"converse": bedrock.CONVERSE, "invoke": bedrock.INVOKE, "embed": bedrock.EMBED}
 ENDPOINTS = tuple(
     endpoint
-    for found in (*providers._BY_PATH.values(), *providers._BY_VERB.values())
+    for found in (*providers._BY_PATH.values(), *providers._BY_VERB.values(), BEDROCK)
     for endpoint in (found.values() if isinstance(found, dict) else (found,))
 )
 
@@ -120,7 +121,8 @@ def test_json_of_any_shape_is_read_without_an_exception(
     values_typed = [{**value, **({"type": kind} if kind else {})} for kind, value in values]
     pieces = [event(value, kind) for (kind, _), value in zip(values, values_typed, strict=True)]
     check(endpoint.read_stream(pieces, content), pieces or [b""])
-    for framed in ([dump(value) + b"\n" for value in values_typed], [dump(values_typed)]):
+    frames = packed(b"\n".join(dump({kind or "chunk": value}) for kind, value in values))
+    for framed in ([dump(value) + b"\n" for value in values_typed], [dump(values_typed)], frames):
         check(endpoint.read_stream(framed, content), framed or [b""])
     for _, value in values:
         endpoint.read_request(dump(value), "/v1/x", content)
@@ -252,6 +254,21 @@ GROWING: dict[str, tuple[Endpoint, Callable[[int], list[bytes]]]] = {
             for i in range(n)
         ],
     ),
+    "bedrock frames": (
+        bedrock.CONVERSE,
+        lambda n: packed(b'{"contentBlockDelta":{"contentBlockIndex":0,"delta":{"text":"word"}}}\n' * n),
+    ),
+    "bedrock tools": (
+        bedrock.CONVERSE,
+        lambda n: packed(b'{"contentBlockDelta":{"delta":{"toolUse":{"input":"word"}}}}\n' * n),
+    ),
+    "bedrock chunks": (
+        bedrock.INVOKE,
+        lambda n: packed(b'{"chunk":{"type":"content_block_delta","index":0,"delta":{"text":"word"}}}\n' * n),
+    ),
+    "bedrock chunks of text": (bedrock.INVOKE, lambda n: packed(b'{"chunk":{"generation":"word"}}\n' * n)),
+    "bedrock nothing but beginnings": (bedrock.CONVERSE, lambda n: [b"\0\0\0\x0b:event-type" * n]),
+    "bedrock nothing but preludes": (bedrock.CONVERSE, lambda n: [(packed(b"x")[0][:12] + b"\x0b:event-type") * n]),
     "ollama lines": (
         ollama.CHAT,
         lambda n: [dump({"message": {"content": "word"}, "done": False}) + b"\n"] * n,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from otel_llmlog.providers import openai, sse
 from otel_llmlog.providers.facts import RequestFacts, ResponseFacts
-from tests.providers.cases import CASES, STREAMS, Case
+from tests.providers.cases import CASES, STREAMS, Case, packed
 from tests.providers.more_wires import FRAMED_TALKS, MORE_TALKS
 from tests.providers.wires import CANARY, COUNTED_TALKS, TALKS, Talk, dump, event
 
@@ -20,6 +20,7 @@ SECRET = f"ein {CANARY} singt"
 # Fields that say who calls, which model, which call: kept by design, content or not.
 NAMES = {
     "model", "id", "user", "metadata", "safety_identifier", "previous_response_id", "modelVersion", "responseId",
+    "requestMetadata",
 }  # fmt: skip
 
 
@@ -61,7 +62,9 @@ def test_no_string_of_a_reply_but_names_is_among_its_facts(case: Case) -> None:
 def test_no_string_of_a_stream_but_names_is_among_its_facts_beside_texts_to_count(case: Case) -> None:
     pieces = []
     keep = (NAMES | {"type"}).__contains__
-    if case.reply.startswith(b"["):
+    if case.is_packed:
+        pieces += packed(b"\n".join(dump(told(json.loads(line), keep)) for line in case.text.splitlines()))
+    elif case.reply.startswith(b"["):
         pieces.append(dump(told(json.loads(case.reply), keep)))
     elif case.reply.startswith(b"{"):
         pieces += [dump(told(json.loads(line), keep)) + b"\n" for line in case.reply.splitlines()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from otel_llmlog.providers import forms
 
@@ -40,7 +40,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.server.files[kind]
             self._send(body, "application/binary", pieces=2 if self.server.chunked else 1)
         elif name == "batches":
-            self._json({"data": list(self.server.batches.values()), "has_more": False, "first_id": None, "last_id": None})
+            self._json(
+                {"data": list(self.server.batches.values()), "has_more": False, "first_id": None, "last_id": None}
+            )
         else:
             self._json(self.server.batches[name])
 
@@ -129,7 +131,7 @@ class MediaServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def __enter__(self) -> MediaServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
