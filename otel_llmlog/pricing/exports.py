@@ -35,6 +35,8 @@ class Export(NamedTuple):
     """Those of MEASURES that the export states."""
     amounts: dict[tuple[date, str | None], Amounts]
     """By day and model; None: of all models."""
+    days: frozenset[date]
+    """All days that the export speaks of, with nothing used on them or not."""
     notes: tuple[str, ...] = ()
 
 
@@ -47,11 +49,13 @@ class _Fact(NamedTuple):
 def read(format_: str, data: bytes) -> Export:
     """An export in one of FORMATS. Raises ConfigError."""
     notes: tuple[str, ...] = ()
+    days: set[date] = set()
     if format_ == "csv":
         facts = list(_csv(data))
     else:
         pages = _pages(data)
         facts = list(_openai(pages) if format_ == "openai" else _anthropic(pages))
+        days = {_day(bucket.get("start_time", bucket.get("starting_at"))) for page in pages for bucket in page["data"]}
         if pages and pages[-1].get("has_more"):
             notes = ("the export says that it has more pages: put them into the file, too",)
     if not facts:
@@ -61,9 +65,9 @@ def read(format_: str, data: bytes) -> Export:
         for name, amount in fact.amounts.items():
             sums[fact.day, fact.model][name] += amount
     stated = {name for fact in facts for name in fact.amounts}
-    return Export(
-        tuple(name for name in MEASURES if name in stated), {at: dict(found) for at, found in sums.items()}, notes
-    )
+    amounts = {at: dict(found) for at, found in sums.items()}
+    measures = tuple(name for name in MEASURES if name in stated)
+    return Export(measures, amounts, frozenset(days | {fact.day for fact in facts}), notes)
 
 
 def _pages(data: bytes) -> list[Mapping[str, Any]]:

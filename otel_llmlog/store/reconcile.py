@@ -45,16 +45,18 @@ def reconcile(
     url: str, export: Export, providers: Sequence[str], *, tolerance: Decimal, connect_timeout: int = 10
 ) -> list[Line]:
     """Lines by day and model. `tolerance`: share of their amount that is no difference. Raises StoreUnavailable."""
-    days = sorted({day for day, _ in export.amounts})
+    days = sorted(export.days)
     since = datetime.combine(days[0], time(), UTC)
     until = datetime.combine(days[-1] + timedelta(days=1), time(), UTC)
     rows = PriceReader(url, connect_timeout=connect_timeout).by_day_and_model(since, until, providers)
-    return compare(export, [row for row in rows if row["day"] in days], tolerance)
+    return compare(export, [row for row in rows if row["day"] in export.days], tolerance)
 
 
 def compare(export: Export, rows: Iterable[dict[str, Any]], tolerance: Decimal) -> list[Line]:
     """The lines of an export and of rows by day and model."""
-    theirs = {day: {model for d, model in export.amounts if d == day} for day, _ in export.amounts}
+    theirs: dict[date, set[str | None]] = {day: set() for day in export.days}
+    for day, model in export.amounts:
+        theirs[day].add(model)
     ours: dict[tuple[date, str | None], tuple[Amounts, int]] = {}
     for row in rows:
         day = row["day"]
