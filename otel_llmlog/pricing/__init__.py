@@ -19,13 +19,13 @@ from otel_llmlog.payload import (
     Usage,
 )
 from otel_llmlog.pricing import catalogue
-from otel_llmlog.pricing.call import Call, call_of
+from otel_llmlog.pricing.call import PLAIN, Call, call_of
 from otel_llmlog.pricing.hours import Hourly
 from otel_llmlog.pricing.names import MAX_NAME, provider_names
 from otel_llmlog.pricing.price_map import PriceMap, parse_price_map
 from otel_llmlog.pricing.tariff import Tariff, is_sane, plain
 
-__all__ = ["NO_USAGE", "Cost", "Pricer", "parse_price_map"]
+__all__ = ["NO_USAGE", "Call", "Cost", "Pricer", "Tariff", "parse_price_map"]
 
 NO_USAGE = "the response carried no usage"
 # Distinct (provider, models, terms) and (model, minute) that are remembered, found or not. An app calls a few dozen.
@@ -101,6 +101,22 @@ class Pricer:
             custom_pricing=self._map is not None,
         )
         return Cost(None, None, None, None, _NOTHING, failure)
+
+    def tariff(self, *, provider: str | None, model: str, at: float, call: Call = PLAIN) -> Tariff | str:
+        """Unit prices of a model for a call made `at` (epoch seconds) on these terms, or why there are none."""
+        found = self._find(_short(provider), _short(model), None, call)
+        return self._timed(found, at) if isinstance(found, (catalogue.Listed, Hourly)) else found
+
+    def known(self, provider: str | None) -> list[str]:
+        """Names of the models that have prices at this provider, sorted; of all providers for None."""
+        names = provider_names(provider) if provider else None
+        found = set(catalogue.models(names)) | (self._map.models(names) if self._map is not None else set())
+        return sorted(found)
+
+    def sellers(self, model: str) -> list[str]:
+        """Providers that have a price for this very model, those of the price file first."""
+        own = self._map.owners(model) if self._map is not None else []
+        return list(dict.fromkeys([*own, *catalogue.sellers(model)]))
 
     def _timed(self, listed: catalogue.Listed | Hourly, at: float) -> Tariff | str:
         try:

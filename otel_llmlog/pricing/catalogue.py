@@ -8,13 +8,14 @@ always means the same prices; a model is looked up at the call's own provider on
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from otel_llmlog.errors import ConfigError
 from otel_llmlog.payload import StandardLoggingModelInformation
 from otel_llmlog.pricing.call import Call
 from otel_llmlog.pricing.names import Names, forms, tier
@@ -141,6 +142,46 @@ def find(names: Names, models: Iterable[str], call: Call) -> Listed | str | None
             if model is not None:
                 return _listed(provider, model, call)
     return None
+
+
+def models(names: Names | None) -> Iterable[str]:
+    """Names of the models that a provider sells; of all there are for None."""
+    providers = _providers()
+    found = [providers.get(names.genai or "")] if names else list(providers.values())
+    return [model.id for provider in found if provider is not None for model in provider.models]
+
+
+def sellers(model: str) -> list[str]:
+    """Providers that list this model themselves."""
+    return [name for name, provider in _providers().items() if any(provider.find_model(form) for form in forms(model))]
+
+
+def everything(at: datetime, raw: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every model as provider/model, with its prices `at`; of the built-in data or of genai-prices' JSON, decoded.
+
+    Raises ConfigError for JSON that is not that.
+    """
+    for provider in _providers().values() if raw is None else _read(raw):
+        for model in provider.models:
+            variants = {
+                " ".join(f"{name}={value}" for name, value in variant.when.items()): _as_json(variant.prices)
+                for variant in model.price_variants or ()
+                if variant.constraint is None or variant.constraint.active(at)
+            }
+            yield (
+                f"{provider.id}/{model.id}",
+                _as_json(model.get_prices(at)) | ({"variants": variants} if variants else {}),
+            )
+
+
+def _read(raw: Any) -> list[Provider]:
+    from genai_prices import types
+
+    try:
+        # What its own updater reads a newer list with; there is no public name for it.
+        return types._providers_from_raw(raw)  # noqa: SLF001
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"this is no price list of genai-prices {version()}: {str(error).splitlines()[0]}") from None
 
 
 def _listed(provider: Provider, model: ModelInfo, call: Call) -> Listed | str:

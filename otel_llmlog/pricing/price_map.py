@@ -29,24 +29,28 @@ _CONTAINER = "container"
 _GROUNDING = ("gemini", "vertex_ai")
 
 
-def parse_price_map(data: bytes) -> tuple[dict[str, Any], str]:
+def parse_price_map(data: bytes, name: str = "LLMLOG_PRICE_MAP") -> tuple[dict[str, Any], str]:
     """The models of a price file and the file's version, `sha256:` and 12 hex digits. Raises ConfigError."""
-    try:
-        models = json.loads(data, parse_float=_parse_float)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "it is nested too deep"
-        raise ConfigError(f"LLMLOG_PRICE_MAP must name a JSON file of model prices: {reason}") from None
+    models = read_json(data, name)
     if not isinstance(models, dict):
         raise ConfigError(
-            f"LLMLOG_PRICE_MAP must hold one JSON object with a key for each model, found a {type(models).__name__}"
+            f"{name} must hold one JSON object with a key for each model, found a {type(models).__name__}"
         )
     for model, entry in models.items():
         if not isinstance(entry, dict):
             raise ConfigError(
-                f"LLMLOG_PRICE_MAP must hold an object of prices for each model, found a {type(entry).__name__}"
-                f" for {model!r}"
+                f"{name} must hold an object of prices for each model, found a {type(entry).__name__} for {model!r}"
             )
     return models, f"sha256:{hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def read_json(data: bytes, name: str) -> Any:
+    """The JSON of a file of prices, its numbers exact. Raises ConfigError."""
+    try:
+        return json.loads(data, parse_float=_parse_float)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "it is nested too deep"
+        raise ConfigError(f"{name} must name a JSON file of model prices: {reason}") from None
 
 
 def _parse_float(text: str) -> Decimal:
@@ -84,6 +88,19 @@ class PriceMap:
                     note = note or f"its entry {key!r} there is for provider {owner!r}"
         return None, note
 
+    def models(self, names: Names | None) -> set[str]:
+        """Keys of entries for calls of this provider; all for None."""
+        return {key for key, entry in self._models.items() if names is None or _other_owner(entry, names) is None}
+
+    def owners(self, model: str) -> list[str]:
+        """Providers that entries of exactly this name, or with a provider before it, are for."""
+        found = [
+            entry.get("litellm_provider")
+            for key, entry in self._models.items()
+            if isinstance(entry, Mapping) and (key == model or key.partition("/")[2] == model)
+        ]
+        return [owner for owner in found if isinstance(owner, str)]
+
     def _tariff(self, key: str, entry: Any, names: Names | None, call: Call) -> Tariff | hours.Hourly | str:
         name = f"price map entry {key!r}"
         if not isinstance(entry, Mapping):
@@ -115,7 +132,7 @@ class PriceMap:
             name,
             "price_map",
             self._version,
-            StandardLoggingModelInformation(model_map_key=key, model_map_value=_excerpt(entry)),
+            StandardLoggingModelInformation(model_map_key=key, model_map_value=excerpt(entry)),
             *found,
             apart=apart,
             one_search=grounded and entry.get("web_search_billing_unit") != "per_query",
@@ -164,7 +181,7 @@ def _other_owner(entry: Any, names: Names | None) -> str | None:
     return owner
 
 
-def _excerpt(entry: Mapping[str, Any]) -> dict[str, Any]:
+def excerpt(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an entry that say what it is and what it costs, as JSON; money as text."""
     kept: dict[str, Any] = {}
     for key, value in entry.items():
