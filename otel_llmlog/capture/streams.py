@@ -2,9 +2,9 @@
 
 httpx and httpx2 each have their own base classes and check for them, so each gets its own pair of tees.
 
-What a tee does for a piece runs between two pieces of the app's own work, with cold caches, so that each line costs many
-times what it does in a loop. So the first pieces alone are stamped, among which the first token is, and later ones go
-through iterators of C, without any Python code of ours.
+What a tee does for a piece runs between two pieces of the app's own work, with cold caches, so that each line costs
+many times what it does in a loop. So the first pieces alone are stamped, among which the first token is, and later ones
+go through iterators of C, without any Python code of ours.
 """
 
 from __future__ import annotations
