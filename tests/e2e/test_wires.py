@@ -13,6 +13,7 @@ from tests.e2e.conftest import ROOT, Run
 from tests.wires import ROUTES
 
 SDKS = ROOT / ".venv-sdks" / "bin" / "python"
+LITELLM = ROOT / ".venv-litellm" / "bin" / "python"
 # Each starts an interpreter with heavy SDKs.
 pytestmark = pytest.mark.slow
 
@@ -151,3 +152,24 @@ def test_calls_of_an_sdk_leave_one_right_row_each(
         assert (row["completion_start_time"] is not None) == row["stream"]
         assert row["api_key"] is not None or name == "ollama"
         assert "canary" not in str(row)
+
+
+def test_calls_of_litellm_over_the_providers_own_wires_leave_one_right_row_each(
+    run: Run, rows: Rows, wires: LocalProvider
+) -> None:
+    run("litellm_wires.py", wires.url, python=LITELLM)
+    found = rows()
+    assert len(found) == len(wires.requests) == 16
+    for at, (wire, model, call_type) in enumerate(
+        [
+            ("gemini", "gemini-2.5-flash", "generate_content"),
+            ("openai", "mistral-large-latest", "completion"),
+            ("ollama", "llama3.1", "completion"),
+            ("openai", "gpt-4o-mini", "completion"),
+        ]
+    ):
+        for row, said in zip(found[4 * at : 4 * at + 4], _chats(call_type, model), strict=True):
+            if wire == "gemini":
+                said["call_type"] += "_stream" * said["stream"]
+            # Without being told who stands behind a host, the wire format's own vendor is.
+            assert {**row, **said, "provider": wire, "status": "success"} == row
