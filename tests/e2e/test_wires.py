@@ -87,7 +87,13 @@ EXPECTED: dict[str, tuple[str, list[dict[str, Any]]]] = {
             *({**row, "cache_read_tokens": 64} for row in _chats("completion", "mistral-large-latest")),
             *({**row, "call_type": "text_completion"} for row in _chats("", "codestral-latest")[:2]),
             {**_EMBEDDED, "model": "mistral-embed", "spend": Decimal("0.000012")},
-            {"call_type": "ocr", "stream": False, "model": "mistral-ocr-latest", "used": {"pages": 3}},
+            {
+                "call_type": "ocr",
+                "stream": False,
+                "model": "mistral-ocr-latest",
+                "used": {"pages": 3},
+                "spend": Decimal("0.012"),
+            },
         ],
     ),
     "cohere": (
@@ -108,7 +114,10 @@ EXPECTED: dict[str, tuple[str, list[dict[str, Any]]]] = {
             *_chats("completion", "llama3.1")[2:],
         ],
     ),
-    "groq": ("groq", _chats("completion", "llama-3.3-70b-versatile")),
+    "groq": (
+        "groq",
+        [{**row, "spend": Decimal("0.0001024")} for row in _chats("completion", "llama-3.3-70b-versatile")],
+    ),
     "together": ("together_ai", _chats("completion", "meta-llama/Llama-3.3-70B-Instruct-Turbo")),
     "xai": ("xai", [{**row, "reasoning_tokens": 30, **_STATED} for row in _chats("completion", "grok-4")]),
     "perplexity": (
