@@ -18,6 +18,7 @@ from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.capture.streams import Tees, make_tees
 from otel_llmlog.capture.wrap import Wrap
+from otel_llmlog.providers import hosts
 
 
 def wraps(library: Any) -> list[Wrap]:
@@ -147,6 +148,9 @@ def _with_usage(request: Any, call: Call, library: Any) -> Any:
     if b'"stream"' not in call.request_body:
         return request
     try:
+        url = request.url
+        if not hosts.takes_stream_options(url.host, url.port, url.path, request.headers.get("user-agent", "")):
+            return request
         body = json.loads(call.request_body)
         options = body.get("stream_options") or {}
         if body.get("stream") is not True or "include_usage" in options:

@@ -31,7 +31,7 @@ from otel_llmlog.payload import (
     Usage,
 )
 from otel_llmlog.pricing import Cost, Pricer
-from otel_llmlog.providers import hosts, lenient
+from otel_llmlog.providers import hosts
 from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.stats import Stats
 
@@ -125,9 +125,6 @@ class Reader:
             response = replace(response, complete=call.error is None and call.ending == "read")
         if endpoint.refine is not None and received:
             response = endpoint.refine(response, received)
-        if served := redact.name(received.get("x-ms-served-model")):
-            # Azure's Responses API names the deployment in its body, and the model behind it here.
-            response = replace(response, model=served)
         failure = _failure(call, response)
         usage, notes, uncounted = self._usage(call, request, response, failure, received)
         call_type = endpoint.call_types[call.is_async]
@@ -290,8 +287,6 @@ class Reader:
                 why = f"the call failed: {failure.text}" if failure else absent
             if not request.usage_asked and failure is None and not call.missing:
                 why += "; set stream_options.include_usage in the request, or LLMLOG_INJECT_STREAM_USAGE=true"
-        if usage.service_tier is None and (tier := lenient.enum(received.get("x-gemini-service-tier"))):
-            usage = usage.model_copy(update={"service_tier": tier})
         stated = _stated(received.get("x-litellm-response-cost"))
         if stated is not None:
             usage = usage.model_copy(update={"stated_cost": stated})

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
@@ -349,13 +350,31 @@ def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
     )
 
 
+def refine(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:
+    """The tier that served the call, which the Gemini API says in a header alone."""
+    tier = enum(headers.get("x-gemini-service-tier"))
+    if facts.usage is None or facts.usage.service_tier is not None or tier is None:
+        return facts
+    return replace(facts, usage=facts.usage.model_copy(update={"service_tier": tier}))
+
+
 _GENERATE_CALLS = ("generate_content", "agenerate_content")
 _STREAM_CALLS = ("generate_content_stream", "agenerate_content_stream")
 
 
 def _endpoint(api: str, operation: str, call_types: tuple[str, str], accepts: Any, read_body: Any) -> Endpoint:
     return Endpoint(
-        "gemini", api, operation, call_types, accepts, read_request, read_body, read_stream, read_error, framed=True
+        "gemini",
+        api,
+        operation,
+        call_types,
+        accepts,
+        read_request,
+        read_body,
+        read_stream,
+        read_error,
+        framed=True,
+        refine=refine,
     )
 
 

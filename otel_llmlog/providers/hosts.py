@@ -70,6 +70,11 @@ def provider(wire: str, host: str, port: int | None, path: str, user_agent: str,
     return next((slug for prefix, slug in _AGENTS.items() if agent.startswith(prefix)), wire)
 
 
+def takes_stream_options(host: str, port: int | None, path: str, user_agent: str) -> bool:
+    """Whether a stream of chat may be asked for its usage: Mistral brings it unasked, and refuses unknown fields."""
+    return provider("openai", host, port, path, user_agent, {}) != "mistral"
+
+
 def is_provider(host: str, port: int | None, known: Mapping[str, str]) -> bool:
     """Whether an LLM provider stands behind this host, whatever is asked of it."""
     host = host.lower()

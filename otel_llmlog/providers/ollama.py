@@ -52,8 +52,8 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
 def _parameters(reading: lenient.Reading, content: bool) -> dict[str, Any]:
     kept = {name: reading.get(name) for name in reading.fields if name not in _NOT_PARAMETERS} if content else {}
     options = mapping(reading.get("options"))
-    for name in options.keys() & _SWITCHES:
-        if isinstance(value := options[name], bool | int | float):
+    for name, value in options.items():
+        if name in _SWITCHES and isinstance(value, bool | int | float):
             kept[name] = redact.storable(value)
     if not content:
         for name in ("stream", "think", "raw", "truncate", "dimensions"):

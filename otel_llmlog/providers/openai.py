@@ -411,6 +411,9 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         groq = mapping(chunk.get("x_groq"))
         usage = chunk.get("usage") or groq.get("usage") or usage
         error = error or error_of(chunk.get("error")) or error_of(groq.get("error"))
+        if error is None and chunk.get("object") == "error":
+            # Mistral's errors have no wrapping.
+            error = error_of(chunk)
         for found in items(chunk.get("choices")):
             fields = mapping(found)
             choice = choices.setdefault(integer(fields.get("index")), _Choice())
@@ -497,6 +500,12 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
     )
 
 
+def refine_served(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:
+    """The model behind a deployment: Azure's Responses API says it in a header, and repeats the deployment's name."""
+    served = redact.name(headers.get("x-ms-served-model"))
+    return replace(facts, model=served) if served else facts
+
+
 def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
     """Read an embeddings reply. The vectors are never kept: they are no text, and they are large."""
     facts = read_response(body, content=False)
@@ -518,7 +527,8 @@ CHAT = _endpoint("chat", "chat", "completion", _has(b'"messages"'), read_respons
 COMPLETIONS = _endpoint(
     "completions", "text_completion", "text_completion", _has(b'"prompt"'), read_response, read_chat_stream
 )
-RESPONSES = _endpoint(
-    "responses", "chat", "responses", _has(b'"model"', b'"input"'), read_response, read_responses_stream
+RESPONSES = replace(
+    _endpoint("responses", "chat", "responses", _has(b'"model"', b'"input"'), read_response, read_responses_stream),
+    refine=refine_served,
 )
 EMBEDDINGS = _endpoint("embeddings", "embeddings", "embedding", _has(b'"input"'), read_embeddings, read_chat_stream)

@@ -13,6 +13,7 @@ from tests.e2e.conftest import ROOT, Run
 from tests.wires import ROUTES
 
 SDKS = ROOT / ".venv-sdks" / "bin" / "python"
+LITELLM = ROOT / ".venv-litellm" / "bin" / "python"
 # Each starts an interpreter with heavy SDKs.
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,13 @@ EXPECTED: dict[str, tuple[str, list[dict[str, Any]]]] = {
             *({**row, "cache_read_tokens": 64} for row in _chats("completion", "mistral-large-latest")),
             *({**row, "call_type": "text_completion"} for row in _chats("", "codestral-latest")[:2]),
             {**_EMBEDDED, "model": "mistral-embed", "spend": Decimal("0.000012")},
-            {"call_type": "ocr", "stream": False, "model": "mistral-ocr-latest", "used": {"pages": 3}},
+            {
+                "call_type": "ocr",
+                "stream": False,
+                "model": "mistral-ocr-latest",
+                "used": {"pages": 3},
+                "spend": Decimal("0.012"),
+            },
         ],
     ),
     "cohere": (
@@ -107,7 +114,10 @@ EXPECTED: dict[str, tuple[str, list[dict[str, Any]]]] = {
             *_chats("completion", "llama3.1")[2:],
         ],
     ),
-    "groq": ("groq", _chats("completion", "llama-3.3-70b-versatile")),
+    "groq": (
+        "groq",
+        [{**row, "spend": Decimal("0.0001024")} for row in _chats("completion", "llama-3.3-70b-versatile")],
+    ),
     "together": ("together_ai", _chats("completion", "meta-llama/Llama-3.3-70B-Instruct-Turbo")),
     "xai": ("xai", [{**row, "reasoning_tokens": 30, **_STATED} for row in _chats("completion", "grok-4")]),
     "perplexity": (
@@ -151,3 +161,24 @@ def test_calls_of_an_sdk_leave_one_right_row_each(
         assert (row["completion_start_time"] is not None) == row["stream"]
         assert row["api_key"] is not None or name == "ollama"
         assert "canary" not in str(row)
+
+
+def test_calls_of_litellm_over_the_providers_own_wires_leave_one_right_row_each(
+    run: Run, rows: Rows, wires: LocalProvider
+) -> None:
+    run("litellm_wires.py", wires.url, python=LITELLM)
+    found = rows()
+    assert len(found) == len(wires.requests) == 16
+    for at, (wire, model, call_type) in enumerate(
+        [
+            ("gemini", "gemini-2.5-flash", "generate_content"),
+            ("openai", "mistral-large-latest", "completion"),
+            ("ollama", "llama3.1", "completion"),
+            ("openai", "gpt-4o-mini", "completion"),
+        ]
+    ):
+        for row, said in zip(found[4 * at : 4 * at + 4], _chats(call_type, model), strict=True):
+            if wire == "gemini":
+                said["call_type"] += "_stream" * said["stream"]
+            # Without being told who stands behind a host, the wire format's own vendor is.
+            assert {**row, **said, "provider": wire, "status": "success"} == row
