@@ -6,6 +6,8 @@ Always true: a word from outside is one of those that price lists know, or it is
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from otel_llmlog.payload import Usage
@@ -39,12 +41,24 @@ PLAIN = Call()
 _ANYWHERE = frozenset({"global", "not_available"})
 
 
+# Longer words are no terms, and not worth remembering.
+_MAX_WORD = 64
+
+
 def call_of(usage: Usage) -> Call:
     """The terms that a usage names."""
-    tier, search, geo = usage.service_tier, usage.web_search_context_size, usage.inference_geo
-    size, quality = usage.image_size, usage.image_quality
-    if tier is None and search is None and geo is None and size is None and quality is None:
+    words = _words(usage.__dict__)
+    if not any(words):
         return PLAIN
+    return _call(*(word if word and len(word) <= _MAX_WORD else None for word in words))
+
+
+_words = itemgetter("service_tier", "web_search_context_size", "inference_geo", "image_size", "image_quality")
+
+
+# An app's calls have few terms between them.
+@lru_cache(maxsize=1024)
+def _call(tier: str | None, search: str | None, geo: str | None, size: str | None, quality: str | None) -> Call:
     place = geo.lower() if geo else None
     return Call(
         None if tier is None else tier_name(tier),

@@ -24,10 +24,9 @@ _PARTS = (
     ("output_video", "output"),
     ("annotated_pages", "pages"),
 )
-_TOKEN_PARTS = (
-    "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cache_read_audio_tokens",
-    "cache_read_image_tokens", "input_audio_tokens", "input_image_tokens", "input_video_tokens", "output_audio_tokens",
-    "output_image_tokens", "output_video_tokens", "reasoning_tokens",
+_KINDS = (
+    "cache_read_audio_tokens", "cache_read_image_tokens", "input_audio_tokens", "input_image_tokens",
+    "input_video_tokens", "output_audio_tokens", "output_image_tokens", "output_video_tokens",
 )  # fmt: skip
 # What stands beside the tokens of a call, whatever those are.
 _EXTRAS = {
@@ -45,8 +44,11 @@ _INSTEAD = {
     "input_images": "input_image",
 }
 _ALONE = ("pages", "annotated_pages", "output_images", "search_units")
-_parts = itemgetter(*_TOKEN_PARTS)
-_others = itemgetter(*[*_EXTRAS.values(), *_INSTEAD, *_ALONE])
+# The look at what is not there is most of the work: it is done for many at once.
+_of_text = itemgetter("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_of_kinds = itemgetter(*_KINDS)
+_tools = itemgetter(*_EXTRAS.values())
+_others = itemgetter(*[*_INSTEAD, *_ALONE])
 # How the units of a class are called in a sentence; any other class is counted in tokens.
 _NAMES = {
     "web_search": "web searches",
@@ -73,14 +75,24 @@ def plural(name: str) -> str:
 def split(usage: Usage, prices: Container[str], *, one_search: bool = False) -> list[tuple[str, int]]:
     """Units of each class, all above 0. `one_search`: however often a call searches, it is billed as one search."""
     counts = usage.__dict__
-    parts, others = any(_parts(counts)), any(_others(counts))
-    classes = _tokens(usage, prices) if parts else {"input": usage.input_tokens, "output": usage.output_tokens}
+    kinds, others = any(_of_kinds(counts)), any(_others(counts))
+    if kinds:
+        classes = _tokens(usage, prices)
+    elif any(_of_text(counts)):
+        classes = _text(usage, prices)
+    else:
+        classes = {"input": usage.input_tokens, "output": usage.output_tokens}
     if others:
-        _add_others(usage, prices, classes, one_search=one_search)
-    if parts or others:
+        _add_others(usage, prices, classes)
+    if kinds or others:
         for part, whole in _PARTS:
             if classes.get(part) and part not in prices:
                 classes[whole] = classes.get(whole, 0) + classes.pop(part)
+    if any(_tools(counts)):
+        for name, field in _EXTRAS.items():
+            classes[name] = counts[field]
+        if one_search and classes["web_search"]:
+            classes["web_search"] = 1
     if "request" in prices:
         # A fee for each request stands for the searches that the request makes.
         classes["request"] = 1
@@ -89,6 +101,25 @@ def split(usage: Usage, prices: Container[str], *, one_search: bool = False) -> 
     if "query" in prices:
         classes["query"] = usage.search_units or 1
     return [(name, units) for name, units in classes.items() if units]
+
+
+def _text(usage: Usage, prices: Container[str]) -> dict[str, int]:
+    """Tokens of text alone: what nearly all calls have."""
+    total, output = usage.input_tokens, usage.output_tokens
+    read = min(usage.cache_read_tokens, total)
+    write = min(usage.cache_write_tokens, total - read) if "cache_write" in prices else 0
+    if "cache_read" not in prices:
+        read = 0
+    hour = min(usage.cache_write_1h_tokens, write) if "cache_write_1h" in prices else 0
+    reasoning = min(usage.reasoning_tokens, output) if "reasoning" in prices else 0
+    return {
+        "input": total - read - write,
+        "cache_read": read,
+        "cache_write": write - hour,
+        "cache_write_1h": hour,
+        "output": output - reasoning,
+        "reasoning": reasoning,
+    }
 
 
 def _tokens(usage: Usage, prices: Container[str]) -> dict[str, int]:
@@ -130,7 +161,7 @@ def _tokens(usage: Usage, prices: Container[str]) -> dict[str, int]:
     }
 
 
-def _add_others(usage: Usage, prices: Container[str], classes: dict[str, int], *, one_search: bool) -> None:
+def _add_others(usage: Usage, prices: Container[str], classes: dict[str, int]) -> None:
     tokens = usage.input_tokens or usage.output_tokens
     for name, counted in _INSTEAD.items():
         units = getattr(usage, name)
@@ -149,7 +180,3 @@ def _add_others(usage: Usage, prices: Container[str], classes: dict[str, int], *
         classes["query"] = usage.search_units
     annotated = min(usage.annotated_pages, usage.pages)
     classes["pages"], classes["annotated_pages"] = usage.pages - annotated, annotated
-    for name, field in _EXTRAS.items():
-        classes[name] = getattr(usage, field)
-    if one_search and classes["web_search"]:
-        classes["web_search"] = 1
