@@ -6,11 +6,12 @@ import aiohttp
 import boto3
 import pytest
 import requests
-from opentelemetry import trace
+from opentelemetry import baggage, trace
 from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
 
 from otel_llmlog.capture import patch
+from otel_llmlog.capture.context import context
 from otel_llmlog.demo.provider import LocalProvider
 from tests.capture.clients import CHAT, USAGE, chat_body
 from tests.capture.others import Requests
@@ -98,3 +99,21 @@ def test_each_attempt_at_an_operation_is_a_child_of_botocores_span_of_the_operat
 def test_what_our_own_exporter_sends_over_requests_leaves_nothing(capture, provider):
     requests.post(f"{provider.url}/v1/traces", data=b"\n\x00", timeout=9)
     assert (capture.payloads(), capture.spans()) == ([], [])
+
+
+async def test_a_model_is_not_told_who_calls_and_another_service_is(capture_with, provider):
+    capture_with()  # has seen no call yet
+    seen = []
+
+    async def started(*_):
+        seen.append(dict(baggage.get_all()))
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(started)
+    with context(user="ada", propagate=True):
+        async with aiohttp.ClientSession(trace_configs=[config]) as session:
+            for path in ("/healthz", CHAT, "/v1/other"):
+                async with session.post(provider.url + path, json=chat_body()) as response:
+                    await response.read()
+        assert baggage.get_baggage("llmlog.user") == "ada"
+    assert seen == [{"llmlog.user": "ada"}, {}, {}]

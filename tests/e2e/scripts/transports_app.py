@@ -51,7 +51,9 @@ async def openai_on_aiohttp() -> None:
     import openai
     from openai import DefaultAioHttpClient
 
-    async with openai.AsyncOpenAI(api_key="sk-canary", base_url=f"{URL}/v1", http_client=DefaultAioHttpClient()) as client:
+    async with openai.AsyncOpenAI(
+        api_key="sk-canary", base_url=f"{URL}/v1", http_client=DefaultAioHttpClient()
+    ) as client:
         await client.chat.completions.create(**CHAT)
         async for _ in await client.chat.completions.create(**STREAM):
             pass
