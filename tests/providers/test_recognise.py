@@ -280,14 +280,15 @@ def test_azures_path_and_a_vendors_sdk_tell_the_provider_behind_an_unknown_host(
 # A body of every shape at once.
 EVERYTHING = (
     b'{"model": 1, "messages": 1, "prompt": 1, "input": 1, "contents": 1, "content": 1, "requests": 1, "instances": 1, '
-    b'"anthropic_version": 1, "agent_id": 1, "document": 1, "documents": 1, "query": 1, "texts": 1}'
+    b'"anthropic_version": 1, "agent_id": 1, "document": 1, "documents": 1, "query": 1, "texts": 1, "voice": 1}'
 )
 
 
 def test_the_readme_lists_every_path_that_is_recognised_and_no_other() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     table = text.partition("| wire format |")[2].partition("\n\n")[0]
-    paths = [path for row in table.splitlines()[2:] for path in re.findall(r"`([^`]+)`", row.split("|")[2])]
+    # What is read only when it is fetched (GET) is no call.
+    paths = [path for row in table.splitlines()[2:] for path in re.findall(r"`([/:][^`]+)`", row.split("|")[2])]
     found = [recognise(path if path.startswith("/") else f"/models/M{path}", EVERYTHING, VERSION) for path in paths]
     assert [path for path, endpoint in zip(paths, found, strict=True) if endpoint is None] == []
     known = [
