@@ -13,7 +13,7 @@ from typing import Any
 
 from otel_llmlog.capture import active
 from otel_llmlog.capture.call import Call
-from otel_llmlog.capture.sending import Headers, Request, Sending, answered
+from otel_llmlog.capture.sending import Headers, Request, Sending, answered, is_of_interest
 from otel_llmlog.capture.wrap import Wrap
 
 
@@ -51,13 +51,14 @@ def _shell(original: Callable[..., Any], tee: Callable[[Any, Call], Any], librar
                 # As they were sent: with the user agent, and with what middlewares added.
                 sending.call.request.headers = Headers(info.headers)
 
-            def watch(call: Call) -> None:
+            def watch(call: Call) -> bool:
                 if decoded:
                     call.response_headers.are_of_decoded()
                 if response.content.at_eof():
                     call.end("read")
                 else:
                     response.content = tee(response.content, call)
+                return True
 
             body = getattr(response, "_body", None)
             answered(sending.call, recorder, response.status, response.headers, body, watch)
@@ -68,7 +69,7 @@ def _shell(original: Callable[..., Any], tee: Callable[[Any, Call], Any], librar
 
 def _sent(session: Any, method: str, str_or_url: Any, kwargs: dict[str, Any], library: Any) -> Request | None:
     """The request that the session is about to make. `json` becomes the payload that aiohttp makes of it itself."""
-    if method.upper() not in {"POST", "GET"} or session.closed:
+    if session.closed or not is_of_interest(method.upper(), str(str_or_url)):
         return None
     url = session._build_url(str_or_url)  # noqa: SLF001 - a base URL is known to the session alone
     headers = {name.lower(): value for name, value in session.headers.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llmlog.capture import active
 from otel_llmlog.capture.call import Call
-from otel_llmlog.capture.sending import Request, Sending, answered
+from otel_llmlog.capture.sending import Request, Sending, answered, is_of_interest
 from otel_llmlog.capture.urllib3_streams import tee
 from otel_llmlog.capture.wrap import Wrap
 
@@ -28,15 +28,17 @@ def _shell(original: Callable[..., Any]) -> Callable[..., Any]:
         if recorder is None:
             return original(self, request)
 
-        def make() -> Request:
+        def make() -> Request | None:
+            if not is_of_interest(request.method, request.url):
+                return None
             return Request(request.method, request.url, request.headers, request.body, self)
 
         with Sending(recorder, make, is_async=False) as sending:
             response = original(self, request)
         if sending.call is not None:
 
-            def watch(call: Call) -> None:
-                tee(response.raw, call)
+            def watch(call: Call) -> bool:
+                return tee(response.raw, call)
 
             # An operation that streams its output leaves the body in the connection.
             body = getattr(response, "_content", None)

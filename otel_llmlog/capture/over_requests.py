@@ -12,7 +12,7 @@ from typing import Any
 from otel_llmlog.capture import active
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.recorder import Recorder
-from otel_llmlog.capture.sending import Request, Sending, answered
+from otel_llmlog.capture.sending import Request, Sending, answered, is_of_interest
 from otel_llmlog.capture.urllib3_streams import tee
 from otel_llmlog.capture.wrap import Wrap
 
@@ -29,15 +29,17 @@ def _shell(original: Callable[..., Any]) -> Callable[..., Any]:
         if recorder is None or _is_redirect(self, kwargs, recorder):
             return original(self, request, **kwargs)
 
-        def make() -> Request:
+        def make() -> Request | None:
+            if not is_of_interest(request.method, request.url):
+                return None
             return Request(request.method, request.url, request.headers, request.body, self)
 
         with Sending(recorder, make, is_async=False) as sending:
             response = original(self, request, **kwargs)
         if sending.call is not None:
 
-            def watch(call: Call) -> None:
-                tee(response.raw, call)
+            def watch(call: Call) -> bool:
+                return tee(response.raw, call)
 
             body = getattr(response, "_content", None)
             answered(sending.call, recorder, response.status_code, response.headers, body, watch)

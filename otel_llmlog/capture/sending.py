@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from opentelemetry import context as otel_context
 
-from otel_llmlog.capture import forms
+from otel_llmlog.capture import baggage, forms
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.recorder import Recorder
 
@@ -73,6 +73,13 @@ class Headers:
 
 def _bytes(given: Any, encoding: str) -> bytes:
     return given if isinstance(given, bytes) else str(given).encode(encoding, "replace")
+
+
+def is_of_interest(method: str, url: str) -> bool:
+    """Whether a request is worth a closer look: it may be a call, or the reading of a batch, or must not carry ours."""
+    if method == "POST":
+        return True
+    return (method == "GET" and ("/batches" in url or "/content" in url)) or bool(baggage.carried())
 
 
 class Request:
@@ -143,8 +150,8 @@ class Sending:
             self._recorder.note_failure(self.call)
 
 
-def answered(call: Call, recorder: Recorder, status: int, headers: Any, body: Any, tee: Callable[[Call], None]) -> None:
-    """The headers are there, and with `body` (bytes) the whole reply; with None, `tee` is to watch its stream."""
+def answered(call: Call, recorder: Recorder, status: int, headers: Any, body: Any, tee: Callable[[Call], bool]) -> None:
+    """The headers are there, and with `body` (bytes) the whole reply; else `tee` watches its stream, if it can."""
     try:
         call.status_code = status
         call.response_headers = Headers(headers)
@@ -155,7 +162,9 @@ def answered(call: Call, recorder: Recorder, status: int, headers: Any, body: An
             call.end("read")
         else:
             call.streamed = True
-            tee(call)
+            if not tee(call):
+                call.missing = "handed over as a stream of a kind that is not known: not read"
+                call.end("read")
     except Exception as error:  # the response is the app's, whatever we make of it
         call.end("failed", error)
     if call.status_code >= 400:

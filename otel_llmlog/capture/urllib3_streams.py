@@ -15,13 +15,15 @@ from otel_llmlog.capture.call import Call
 _classes: dict[type[Any], type[Any]] = {}
 
 
-def tee(raw: Any, call: Call) -> None:
-    """Have a response of urllib3 tell the call what is read from it. Raises TypeError for what is none."""
+def tee(raw: Any, call: Call) -> bool:
+    """Have a response of urllib3 tell the call what is read from it; False for what is none, and cannot."""
     if not all(hasattr(raw, name) for name in ("read", "stream", "decode_content")):
-        raise TypeError(f"no response of urllib3: {type(raw).__name__}")
+        return False
     kind = type(raw)
-    raw.__class__ = _classes.get(kind) or _classes.setdefault(kind, _noting(kind))
+    noting = _classes.get(kind) or _classes.setdefault(kind, _noting(kind))
     raw.llmlog_call = call
+    raw.__class__ = noting
+    return True
 
 
 def _noting(base: type[Any]) -> type[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -290,3 +291,27 @@ async def test_a_failure_of_ours_lets_the_call_through(capture, client, monkeypa
         assert client.status(await client.post()) == 200
         monkeypatch.undo()
     assert capture.payloads() == []
+
+
+class _InMemory(requests.adapters.BaseAdapter):
+    """An adapter that does not use urllib3, as those of test libraries and of file:// are."""
+
+    def send(self, request, **_):
+        response = requests.Response()
+        response.status_code, response.request, response.url = 200, request, request.url
+        response.raw = io.BytesIO(b'{"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}')
+        return response
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_reply_of_another_adapter_is_read_where_it_is_plain_and_passed_on_where_it_is_not(capture, stream):
+    session = requests.Session()
+    session.mount("memory://", _InMemory())
+    response = session.post(f"memory://in.process{CHAT}", json=chat_body(), stream=stream)
+    assert response.json()["id"] == "x"
+    payload = capture.one()
+    assert (payload.status, payload.prompt_tokens) == ("success", 0 if stream else 3)
+    assert any("a kind that is not known" in note for note in payload.notes) == stream
