@@ -5,6 +5,8 @@ VENV := .venv
 OLDER := .venv-openai2
 # LiteLLM and all it brings, for the tests of its callback: too heavy for everybody's environment.
 LITELLM := .venv-litellm
+# The SDKs of all other providers, for the tests that let each of them talk to a server of its wire.
+SDKS := .venv-sdks
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
@@ -22,7 +24,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
-test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test
+test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test
 	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/.lint
@@ -35,7 +37,7 @@ bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDER) $(LITELLM) .cache
+	rm -rf $(VENV) $(OLDER) $(LITELLM) $(SDKS) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,4 +67,9 @@ $(OLDER)/.test: pyproject.toml | python-is-new-enough
 $(LITELLM)/.test: pyproject.toml constraints.txt | python-is-new-enough
 	@$(call make_venv,$(LITELLM))
 	@$(call install,$(LITELLM)) -e '.[litellm]'
+	@touch $@
+
+$(SDKS)/.test: pyproject.toml constraints.txt | python-is-new-enough
+	@$(call make_venv,$(SDKS))
+	@$(call install,$(SDKS)) -e '.[sdks]'
 	@touch $@

@@ -186,45 +186,118 @@ def _count(value: Any) -> int:
 Count = Annotated[int, BeforeValidator(_count)]
 
 
+def milliseconds(seconds: Any) -> int:
+    """A length of time as providers state it, in seconds, as a count of milliseconds; 0 for whatever is none."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_COUNT // 1000:
+        return 0
+    return round(seconds * 1000)
+
+
 class Usage(_Part):
-    """Tokens and billable units of one call (ours). Each class is a part of its total, never on top of it."""
+    """Tokens and billable units of one call (ours). Each class is a part of its total, never on top of it.
+
+    Totals are `input_tokens`, `output_tokens` and `pages`. Audio, images and video are disjoint parts of either total;
+    so are cache reads and writes. The other counts stand for themselves.
+    """
 
     input_tokens: Count = 0
-    """All input tokens: cache reads and writes, audio and images included."""
+    """All input tokens: cache reads and writes, audio, images and video included."""
     output_tokens: Count = 0
-    """All output tokens: reasoning and audio included."""
+    """All output tokens: reasoning, audio, images and video included."""
     cache_read_tokens: Count = 0
     cache_write_tokens: Count = 0
     """Written to a prompt cache, whatever its lifetime."""
     cache_write_1h_tokens: Count = 0
     """The part of `cache_write_tokens` that lives an hour."""
+    cache_read_audio_tokens: Count = 0
+    """What `cache_read_tokens` and `input_audio_tokens` have in common."""
+    cache_read_image_tokens: Count = 0
+    """What `cache_read_tokens` and `input_image_tokens` have in common."""
     input_audio_tokens: Count = 0
+    input_image_tokens: Count = 0
+    input_video_tokens: Count = 0
     output_audio_tokens: Count = 0
+    output_image_tokens: Count = 0
+    output_video_tokens: Count = 0
     reasoning_tokens: Count = 0
     accepted_prediction_tokens: Count = 0
+    """The part of `output_tokens` that the request predicted."""
     rejected_prediction_tokens: Count = 0
+    """The part of `output_tokens` that is paid for what the request predicted wrongly."""
     web_search_requests: Count = 0
+    web_search_context_size: str | None = None
+    """How much a search brings, where the request says it: low, medium or high."""
     web_fetch_requests: Count = 0
+    file_search_requests: Count = 0
+    code_interpreter_sessions: Count = 0
+    """Containers that the call made for its code."""
+    search_units: Count = 0
+    """What rerankers bill: a query with up to a hundred documents (Cohere)."""
+    input_characters: Count = 0
+    output_characters: Count = 0
+    input_audio_ms: Count = 0
+    """Milliseconds of audio heard; `milliseconds` makes them of seconds."""
+    output_audio_ms: Count = 0
+    """Milliseconds of audio made."""
+    pages: Count = 0
+    """Pages of documents that were read."""
+    annotated_pages: Count = 0
+    """The part of `pages` that was annotated, too."""
+    input_images: Count = 0
+    """Images sent, where they are billed by the piece."""
+    output_images: Count = 0
+    """Images made."""
+    image_size: str | None = None
+    """Of the images made, as the API writes it: 1024x1024."""
+    image_quality: str | None = None
+    """Of the images made, as the API writes it: low, medium, high; standard, hd."""
     service_tier: str | None = None
-    source: Literal["provider", "tiktoken"] | None = None
-    """Who counted: the provider, or us; None when nobody could."""
+    """The tier that served the call: flex, priority, batch, fast, …; what has no price of its own is the standard."""
+    inference_geo: str | None = None
+    """Where the model had to run, which may have a price of its own: us, eu, europe-west1."""
+    source: Literal["provider", "tiktoken", "request"] | None = None
+    """Who counted: the provider; we, with tiktoken; we, from what the request asks for. None when nobody could."""
     stated_cost: Decimal | None = Field(None, ge=0)
     """US dollars the provider itself said the call cost."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is counted."""
+        return not (self.input_tokens or self.output_tokens or any(self.__dict__[name] for name in COUNTS))
 
     def bounded(self) -> Usage:
         """The same usage with every part at most its total, as pricing needs it."""
         read = min(self.cache_read_tokens, self.input_tokens)
         write = min(self.cache_write_tokens, self.input_tokens - read)
+        heard = min(self.input_audio_tokens, self.input_tokens)
+        seen = min(self.input_image_tokens, self.input_tokens - heard)
+        said = min(self.output_audio_tokens, self.output_tokens)
+        drawn = min(self.output_image_tokens, self.output_tokens - said)
+        read_audio = min(self.cache_read_audio_tokens, read, heard)
+        accepted = min(self.accepted_prediction_tokens, self.output_tokens)
         return self.model_copy(
             update={
                 "cache_read_tokens": read,
                 "cache_write_tokens": write,
                 "cache_write_1h_tokens": min(self.cache_write_1h_tokens, write),
-                "input_audio_tokens": min(self.input_audio_tokens, self.input_tokens),
-                "output_audio_tokens": min(self.output_audio_tokens, self.output_tokens),
+                "cache_read_audio_tokens": read_audio,
+                "cache_read_image_tokens": min(self.cache_read_image_tokens, read - read_audio, seen),
+                "input_audio_tokens": heard,
+                "input_image_tokens": seen,
+                "input_video_tokens": min(self.input_video_tokens, self.input_tokens - heard - seen),
+                "output_audio_tokens": said,
+                "output_image_tokens": drawn,
+                "output_video_tokens": min(self.output_video_tokens, self.output_tokens - said - drawn),
                 "reasoning_tokens": min(self.reasoning_tokens, self.output_tokens),
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": min(self.rejected_prediction_tokens, self.output_tokens - accepted),
+                "annotated_pages": min(self.annotated_pages, self.pages),
             }
         )
+
+
+COUNTS = tuple(name for name, info in Usage.model_fields.items() if info.annotation is int)
+"""The fields of a Usage that are counts."""
 
 
 class CallPayload(StandardLoggingPayload):

@@ -19,8 +19,9 @@ TOO_DEEP = "[nested too deep]"
 # Characters of a name (model, id, user, tag, …) that are kept. The longest real ones are Bedrock ARNs, below 300.
 MAX_NAME = 512
 
-# Headers that generated SDKs add to describe themselves, nine to a request.
-_SDK_HEADERS = "x-stainless-"
+# Headers that SDKs add by themselves: generated ones describe themselves, nine to a request; AWS's sign the request,
+# and one of them is a hash of its content.
+_SDK_HEADERS = ("x-stainless-", "x-amz-")
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # Words that mark a field or header as a credential, wherever they stand in its name.
@@ -47,11 +48,18 @@ _CREDENTIAL_IN_AUDIT = re.compile(
 )
 # Names of lists of keys. As a number, `tokens` is a count.
 _CREDENTIALS_NAME = re.compile(r"(?:^|[-_.]|(?<=[a-z]))(?:keys|tokens)$", re.IGNORECASE)
+# What a request to AWS is signed with: the id of the access key is in it, the secret never is.
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256\s.{0,64}?Credential=([A-Za-z0-9_]{1,128})/")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def key_hash(credential: str) -> str:
-    """SHA-256 (hex) of an API key, `Bearer ` stripped: the same value LiteLLM stores for the same key."""
+    """SHA-256 (hex) of an API key, `Bearer ` stripped: the same value LiteLLM stores for the same key.
+
+    Of a signature of AWS: of the id of the access key, for the signature itself is another one each time.
+    """
+    if (signed := _SIGNED.match(credential.strip())) is not None:
+        credential = signed[1]
     scheme, separator, rest = credential.strip().partition(" ")
     key = rest.strip() if separator and scheme.lower() == "bearer" else credential.strip()
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()

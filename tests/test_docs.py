@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 import otel_llmlog
 from otel_llmlog import config
 from otel_llmlog.cli.app import app
+from otel_llmlog.payload import COUNTS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -57,6 +58,18 @@ def test_the_readme_has_every_command() -> None:
     assert names
     for name in names:
         assert f"`llmlog {name}" in text or f"llmlog {name} " in text, f"llmlog {name} is not in the README"
+
+
+def test_the_page_on_prices_has_every_count_and_names_no_command_that_is_none() -> None:
+    text = (README.parent / "docs" / "prices.md").read_text(encoding="utf-8")
+    assert [name for name in COUNTS if f"`{name}`" not in text] == []
+    root = typer.main.get_command(app)
+    for line in re.findall(r"^\$ llmlog (.+)$", text, re.MULTILINE):
+        command, words = root, line.split()
+        while below := getattr(command, "commands", None):
+            command = below[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
 
 
 def test_the_front_door_is_a_sorted_list_of_all_that_is_public() -> None:

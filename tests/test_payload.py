@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_llmlog import payload as models
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.errors import RowRejected
-from otel_llmlog.payload import CallPayload, StandardLoggingPayload, Usage
-from tests.payloads import PAYLOADS
+from otel_llmlog.payload import COUNTS, CallPayload, StandardLoggingPayload, Usage, milliseconds
+from tests.payloads import PAYLOADS, models as models_of
 
 # Every key of LiteLLM's own TypedDicts, from its specification and (from 1.106) its package.
 LITELLM = {
@@ -113,7 +113,38 @@ def test_a_count_that_is_no_count_is_zero(count: object) -> None:
     assert Usage(input_tokens=count).input_tokens == 0
 
 
-def test_bounded_usage_has_no_part_above_its_total() -> None:
-    usage = Usage(input_tokens=10, cache_read_tokens=50, cache_write_tokens=5, output_tokens=3, reasoning_tokens=9)
-    bounded = usage.bounded()
-    assert (bounded.cache_read_tokens, bounded.cache_write_tokens, bounded.reasoning_tokens) == (10, 0, 3)
+@given(models_of(Usage))
+def test_bounded_usage_has_no_part_above_its_total(usage: Usage) -> None:
+    u = usage.bounded()
+    assert u.cache_read_tokens + u.cache_write_tokens <= u.input_tokens
+    assert u.cache_write_1h_tokens <= u.cache_write_tokens
+    assert u.input_audio_tokens + u.input_image_tokens + u.input_video_tokens <= u.input_tokens
+    assert u.cache_read_audio_tokens <= u.input_audio_tokens
+    assert u.cache_read_image_tokens <= u.input_image_tokens
+    assert u.cache_read_audio_tokens + u.cache_read_image_tokens <= u.cache_read_tokens
+    assert u.output_audio_tokens + u.output_image_tokens + u.output_video_tokens <= u.output_tokens
+    assert u.reasoning_tokens <= u.output_tokens
+    assert u.accepted_prediction_tokens + u.rejected_prediction_tokens <= u.output_tokens
+    assert u.annotated_pages <= u.pages
+    assert all(0 <= getattr(u, name) <= getattr(usage, name) for name in COUNTS)
+    assert u.bounded() == u
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_each_count_is_bounded_and_a_zero_has_no_attribute(name: str) -> None:
+    assert getattr(Usage(**{name: -1}), name) == getattr(Usage(**{name: 10**30}), name) == 0
+    assert Usage(**{name: 0}).is_empty
+    assert not Usage(**{name: 1}).is_empty
+    call = {"id": "x", "trace_id": "t", "call_type": "c", "status": "success", "call_id": "c", "operation": "chat"}
+    payload = CallPayload(**call, startTime=1, endTime=2)
+    assert f"llmlog.usage.{name}" not in llmlog.encode(payload)
+    counted = payload.model_copy(update={"usage": Usage(**{name: 7})})
+    assert llmlog.encode(counted)[f"llmlog.usage.{name}"] == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(8.4700003, 8470), (3, 3000), (0.0004, 0), (-1, 0), (float("nan"), 0), (1e300, 0), ("3", 0), (True, 0)],
+)
+def test_seconds_become_milliseconds(seconds: object, expected: int) -> None:
+    assert milliseconds(seconds) == expected

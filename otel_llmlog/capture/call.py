@@ -94,6 +94,15 @@ class Call:
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
 
+    def note(self, piece: bytes) -> None:
+        """Note a piece of the reply's stream as it passes, and when."""
+        if self.room < 0:
+            self.keep_tail(piece)
+            return
+        self.pieces.append(piece)
+        self.times.append(time_ns())
+        self.count()
+
     def count(self) -> None:
         """Take the pieces that were appended since the last count out of the room; what it does not hold is tail."""
         new = self.pieces[self.counted :]

@@ -98,7 +98,7 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
 
     propagate: put all but the metadata into W3C baggage, too, for the services that are called inside; contexts inside
     this one go with it. OpenTelemetry sends baggage with every request of an instrumented client; requests to LLM
-    providers over httpx and httpx2 do not get this part of it.
+    providers over the clients that we capture do not get this part of it.
     """
 
     __slots__ = ("_caller", "_propagate")

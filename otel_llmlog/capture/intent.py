@@ -11,11 +11,12 @@ from functools import lru_cache
 from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import NOBODY
-from otel_llmlog.providers import lenient
+from otel_llmlog.providers import bedrock, gemini, lenient
 
 _MODEL_FIELD = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
-_KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_IN_URL = {"bedrock": bedrock.model_of, "gemini": gemini.model_of, "vertex_ai": gemini.model_of}
+_KEYS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 _SESSION = b"x-litellm-session-id"
 # Most headers are passed over by a look at their length.
 _LENGTHS = frozenset(map(len, (*_KEYS, _SESSION)))
@@ -39,7 +40,9 @@ def facts(call: Call) -> dict[str, str]:
         "wire": endpoint.wire,
         "url": f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"[:_LONGEST],
     }
-    if model := _model(call.request_body or b""):
+    # Where the URL names the model, a field of that name in the body is somebody's content.
+    in_url = _IN_URL.get(endpoint.wire)
+    if model := _model(call.request_body or b"") if in_url is None else in_url(url.path):
         found["model"] = model
     for name, value in request.headers.raw:
         if len(name) in _LENGTHS:

@@ -1,213 +1,77 @@
-"""The wrap around `Client.send` and `AsyncClient.send` of httpx and httpx2: class-wide, in any order, undone.
+"""The wrap around the clients of all transports: class-wide, in any order, undone.
 
-`send` sees every httpx-shaped client and transport; the OTel instrumentation of the same libraries works below it, so
-its HTTP span becomes the child of ours. Two thin shells, sync and async, share one core.
+Each transport has a file, which says what is replaced in which library; here it is done once the library is imported,
+whether that was before or comes later.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from opentelemetry import context as otel_context
 from wrapt import register_post_import_hook
 
-from otel_llmlog.capture.call import Call
+from otel_llmlog.capture import active, over_aiohttp, over_botocore, over_httpx, over_requests
 from otel_llmlog.capture.recorder import Recorder
-from otel_llmlog.capture.streams import Tees, make_tees
+from otel_llmlog.capture.wrap import Wrap
 
-LIBRARIES = ("httpx", "httpx2")
+# Module -> what is to be replaced in it.
+TRANSPORTS: Mapping[str, Callable[[Any], list[Wrap]]] = {
+    "httpx": over_httpx.wraps,
+    "httpx2": over_httpx.wraps,
+    "aiohttp": over_aiohttp.wraps,
+    "requests": over_requests.wraps,
+    "botocore.httpsession": over_botocore.wraps,
+}
 
-# Told of a request that is no LLM call; answers None, or what is to be called with the response or the exception.
-Watch = Callable[[Any], Callable[[Any, BaseException | None], None] | None]
-
-_recorder: Recorder | None = None
-_managed: Watch | None = None
-_inject_usage = False
 _hooked = False
-# library name -> (class, the `send` it had, ours)
-_originals: dict[str, list[tuple[type[Any], Any, Any]]] = {}
+# module -> what was replaced in it, each with what was there before
+_originals: dict[str, list[tuple[Wrap, Any]]] = {}
 
 
-def install(recorder: Recorder, *, inject_usage: bool, managed: Watch | None = None) -> None:
+def install(recorder: Recorder, *, inject_usage: bool, managed: active.Watch | None = None) -> None:
     """Capture every call from now on, also of libraries that are imported later.
 
     `managed`: looks at requests that are no LLM calls, for those to a management API. Never raises.
     """
-    global _recorder, _managed, _inject_usage, _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
-    _recorder, _managed, _inject_usage = recorder, managed, inject_usage
+    global _hooked  # noqa: PLW0603 - a class-wide wrap is global by nature
+    active.recorder, active.managed, active.inject_usage = recorder, managed, inject_usage
     if not _hooked:
         _hooked = True
-        for name in LIBRARIES:
+        for name in TRANSPORTS:
             register_post_import_hook(_wrap, name)
         return
-    import sys
-
-    for name in LIBRARIES:
+    for name in TRANSPORTS:
         if name in sys.modules:
             _wrap(sys.modules[name])
 
 
 def remove() -> None:
-    """Give both libraries their own `send` back."""
-    global _recorder  # noqa: PLW0603
-    _recorder = None
+    """Give all libraries their own methods back."""
+    active.recorder = None
     for wrapped in _originals.values():
-        for cls, original, ours in wrapped:
+        for (cls, method, ours), original in wrapped:
             # Whoever wrapped it after us keeps their wrap: ours below it is idle without a recorder.
-            if cls.__dict__.get("send") is ours:
-                cls.send = original
+            if cls.__dict__.get(method) is ours:
+                setattr(cls, method, original)
     _originals.clear()
 
 
 def installed() -> dict[str, bool]:
     """Which libraries are wrapped now."""
-    return {name: name in _originals for name in LIBRARIES}
+    return {name: name in _originals for name in TRANSPORTS}
 
 
 def _wrap(library: Any) -> None:
     name = library.__name__
-    if _recorder is None or name in _originals:
+    if active.recorder is None or name in _originals:
         return
-    tees = make_tees(library)
-    shells = ((library.Client, _sync_shell), (library.AsyncClient, _async_shell))
-    _originals[name] = [(cls, cls.send, shell(cls.send, tees, library)) for cls, shell in shells]
-    for cls, _, ours in _originals[name]:
-        cls.send = ours
-
-
-def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = _recorder
-        begun = None if recorder is None else recorder.begin(request, is_async=False)
-        if recorder is None:
-            return original(self, request, *args, **kwargs)
-        if begun is None:
-            shield = recorder.shield(request)
-            ended = None if _managed is None else _managed(request)
-            if shield is None and ended is None:
-                return original(self, request, *args, **kwargs)
-            token = None if shield is None else otel_context.attach(shield)
-            try:
-                response = original(self, request, *args, **kwargs)
-            except BaseException as error:
-                if ended is not None:
-                    ended(None, error)
-                raise
-            finally:
-                if token is not None:
-                    otel_context.detach(token)
-            if ended is not None:
-                ended(response, None)
-            return response
-        call, context = begun
-        if _inject_usage:
-            request = _with_usage(request, call, library)
-        token = otel_context.attach(context)
-        try:
-            response = original(self, request, *args, **kwargs)
-        except BaseException as error:
-            call.end("failed", error)
-            recorder.note_failure(call)
-            raise
-        finally:
-            otel_context.detach(token)
-        _answered(call, recorder, response, tees.sync)
-        return response
-
-    return send
-
-
-def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Callable[..., Any]:
-    @functools.wraps(original)
-    async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = _recorder
-        begun = None if recorder is None else recorder.begin(request, is_async=True)
-        if recorder is None:
-            return await original(self, request, *args, **kwargs)
-        if begun is None:
-            shield = recorder.shield(request)
-            ended = None if _managed is None else _managed(request)
-            if shield is None and ended is None:
-                return await original(self, request, *args, **kwargs)
-            token = None if shield is None else otel_context.attach(shield)
-            try:
-                response = await original(self, request, *args, **kwargs)
-            except BaseException as error:
-                if ended is not None:
-                    ended(None, error)
-                raise
-            finally:
-                if token is not None:
-                    otel_context.detach(token)
-            if ended is not None:
-                ended(response, None)
-            return response
-        call, context = begun
-        if _inject_usage:
-            request = _with_usage(request, call, library)
-        token = otel_context.attach(context)
-        try:
-            response = await original(self, request, *args, **kwargs)
-        except BaseException as error:
-            call.end("failed", error)
-            recorder.note_failure(call)
-            raise
-        finally:
-            otel_context.detach(token)
-        _answered(call, recorder, response, tees.asynchronous)
-        return response
-
-    return send
-
-
-def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> None:
-    """The headers are there, and for a plain call the body: end it, or watch its stream."""
     try:
-        call.status_code = response.status_code
-        call.response_headers = response.headers
-        if response.is_closed or response.is_stream_consumed:
-            call.body = _content(response)
-            if call.body is not None and len(call.body) > call.room:
-                call.body, call.missing = None, "larger than LLMLOG_MAX_BODY_BYTES: not read"
-            call.end("read")
-        else:
-            call.streamed = True
-            response.stream = tee(response.stream, call)
-    except Exception as error:  # the response is the app's, whatever we make of it
-        call.end("failed", error)
-    if call.status_code >= 400:
-        recorder.note_failure(call)
-
-
-def _content(response: Any) -> bytes | None:
-    try:
-        content: bytes = response.content
-    except Exception:  # each library has its own ResponseNotRead
-        return None
-    return content
-
-
-def _with_usage(request: Any, call: Call, library: Any) -> Any:
-    """The request, asking for usage in its stream where it did not; any failure leaves it as it was."""
-    if call.endpoint.api not in {"chat", "completions"} or call.endpoint.wire != "openai" or not call.request_body:
-        return request
-    if b'"stream"' not in call.request_body:
-        return request
-    try:
-        body = json.loads(call.request_body)
-        options = body.get("stream_options") or {}
-        if body.get("stream") is not True or "include_usage" in options:
-            return request
-        content = json.dumps({**body, "stream_options": {**options, "include_usage": True}}).encode()
-        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
-        asking = library.Request(
-            request.method, request.url, headers=headers, content=content, extensions=request.extensions
-        )
-    except Exception:  # a body that cannot be changed safely is sent as it is
-        return request
-    call.request, call.request_body = asking, content
-    return asking
+        wraps = TRANSPORTS[name](library)
+    except AttributeError as error:  # a release of the library that has no such class: it works on without us
+        active.recorder.note_error(f"wrap.{name}", error)
+        return
+    _originals[name] = [(wrap, wrap.cls.__dict__[wrap.method]) for wrap in wraps]
+    for cls, method, ours in wraps:
+        setattr(cls, method, ours)

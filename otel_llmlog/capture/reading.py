@@ -6,7 +6,7 @@ storage off nothing is kept but names, numbers and words from fixed vocabularies
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from opentelemetry import baggage
 
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
+from otel_llmlog.capture.batches import Batches
 from otel_llmlog.capture.call import Call, Ids
 from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
@@ -85,6 +86,7 @@ class Reader:
         self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
         self._chains = Chains()
+        self._batches = Batches(settings.capture.max_body_bytes)
 
     def warm(self) -> None:
         """Load what takes long to load, while the first call is under way."""
@@ -105,6 +107,11 @@ class Reader:
             self._stats.error("read", error)
             return _unread(call, call.ids, error)
 
+    def lines(self, reading: Call) -> Iterator[Call]:
+        """The calls in what was read of a batch."""
+        pieces, _ = self._pieces(reading, _headers(reading.response_headers))
+        return self._batches.calls(reading, b"".join(pieces))
+
     def _read(self, call: Call, ids: Ids) -> CallPayload:
         endpoint, url = call.endpoint, call.request.url
         path = url.path
@@ -114,9 +121,15 @@ class Reader:
         provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
         request = self._request(call, path)
         response = self._response(call, request, received)
+        if response.opaque:
+            response = replace(response, complete=call.error is None and call.ending == "read")
+        if endpoint.refine is not None and received:
+            response = endpoint.refine(response, received)
         failure = _failure(call, response)
-        usage, notes, uncounted = self._usage(call, request, response, failure, received, provider)
+        usage, notes, uncounted = self._usage(call, request, response, failure, received)
         call_type = endpoint.call_types[call.is_async]
+        if usage.inference_geo is None and (place := hosts.place(url.host)):
+            usage = usage.model_copy(update={"inference_geo": place})
         cost = self._pricer.price(
             usage,
             provider=provider,
@@ -226,7 +239,7 @@ class Reader:
             # Nothing speaks against a reply that was read, or closed as SDKs do after the last event.
             ended_well = call.error is None and call.ending in {"read", "closed"}
             facts = ResponseFacts(complete=ended_well, is_stream=request.stream, notes=(call.missing,))
-        elif _is_event_stream(pieces, request, received):
+        elif (request.stream and call.endpoint.framed) or _is_event_stream(pieces, request, received):
             facts = call.endpoint.read_stream(pieces, self._content)
         elif not call.streamed and call.body is None:
             facts = ResponseFacts(notes=("its body was not at hand to read",))
@@ -256,7 +269,6 @@ class Reader:
         response: ResponseFacts,
         failure: _Failure | None,
         received: Mapping[str, str],
-        provider: str,
     ) -> tuple[Usage, tuple[str, ...], str | None]:
         """The usage, notes about it, and why there is none."""
         usage = response.usage
@@ -268,6 +280,8 @@ class Reader:
                 why = f"the stream carried no usage; {said}"
             else:
                 notes = (said,)
+        if usage is None and request.usage is not None and failure is None:
+            usage = request.usage
         if usage is None:
             usage = Usage()
             if why is None:
@@ -275,9 +289,6 @@ class Reader:
                 why = f"the call failed: {failure.text}" if failure else absent
             if not request.usage_asked and failure is None and not call.missing:
                 why += "; set stream_options.include_usage in the request, or LLMLOG_INJECT_STREAM_USAGE=true"
-        if provider == "xai" and call.endpoint.api == "chat" and usage.source == "provider":
-            # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else.
-            usage = usage.model_copy(update={"output_tokens": usage.output_tokens + usage.reasoning_tokens})
         stated = _stated(received.get("x-litellm-response-cost"))
         if stated is not None:
             usage = usage.model_copy(update={"stated_cost": stated})

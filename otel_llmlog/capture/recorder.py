@@ -15,8 +15,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -26,13 +27,13 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
 from otel_llmlog import emit, forks
-from otel_llmlog.capture import baggage, context as app_context, intent
+from otel_llmlog.capture import baggage, context as app_context, forms, intent
 from otel_llmlog.capture.call import Call, Ended, Ids
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.payload import CallPayload
-from otel_llmlog.providers import hosts, recognise
+from otel_llmlog.providers import batches, hosts, recognise
 from otel_llmlog.stats import Stats
 
 # Seconds between two looks for finished calls while they keep coming, and how long they may stay away before the reader
@@ -101,6 +102,8 @@ class Recorder:
         # The same table emptied: calls that were open at a fork end in the child without a trace.
         self._open.clear()
         self._thread: threading.Thread | None = None
+        # Of the results of a batch, those that are still to be read: they may be many thousands.
+        self._lines: Iterator[Call] | None = None
         # Added to without a lock, because a call may end inside the garbage collector: the odd lost update is
         # made good whenever the queue has run empty.
         self._pending_bytes = 0
@@ -112,18 +115,17 @@ class Recorder:
         """The call that this request makes and the context to send it in; None when it is no LLM call."""
         try:
             if request.method != "POST":
-                return None
+                return self._read_batch(request, is_async=is_async) if request.method == "GET" else None
             try:
                 body = request.content
             except Exception:  # each library has its own RequestNotRead: the body is a stream
-                body = None
+                body = forms.fields(request.url.path, request.stream)
             endpoint = recognise(request.url.path, body, request.headers)
             if endpoint is None:
                 return None
             outer = otel_context.get_current()
             stacked = outer.get(_CALL_KEY)
-            # As text: URLs of httpx and of httpx2 are never equal.
-            if isinstance(stacked, Call) and str(stacked.request.url) == str(request.url):
+            if isinstance(stacked, Call) and _is_same(stacked.request.url, request.url):
                 return None
             if not is_instrumentation_enabled():
                 return None
@@ -156,6 +158,32 @@ class Recorder:
             self._stats.error("begin", error)
             return None
 
+    def _read_batch(self, request: Any, *, is_async: bool) -> tuple[Call, Context] | None:
+        """The reading of a batch or of its results: no call itself, so it has neither a span nor an intent."""
+        if not batches.recognise(request.url.path) or not is_instrumentation_enabled():
+            return None
+        outer = otel_context.get_current()
+        stacked = outer.get(_CALL_KEY)
+        if isinstance(stacked, Call) and _is_same(stacked.request.url, request.url):
+            return None
+        call = Call(
+            batches.READING,
+            request,
+            None,
+            trace.INVALID_SPAN,
+            _ids(trace.INVALID_SPAN, outer),
+            outer,
+            app_context.current(),
+            is_async=is_async,
+            start_ns=time.time_ns(),
+            room=self._settings.max_body_bytes,
+            open_calls=self._open,
+            on_end=self._put,
+        )
+        if self._thread is None:
+            self._start()
+        return call, otel_context.set_value(_CALL_KEY, call, baggage.without(outer))
+
     def shield(self, request: Any) -> Context | None:
         """The context to send a request in that is no LLM call but goes to an LLM provider; None: in the app's own.
 
@@ -187,6 +215,15 @@ class Recorder:
     def note_failure(self, call: Call) -> None:
         """The send of this call failed: an SDK's retry that follows belongs to the same trace."""
         _last_failed.set(call.span.get_span_context())
+
+    def current(self) -> Call | None:
+        """The call that is being sent by who runs now."""
+        found = otel_context.get_current().get(_CALL_KEY)
+        return found if isinstance(found, Call) else None
+
+    def note_error(self, where: str, error: BaseException) -> None:
+        """A fault of ours that the app must not see."""
+        self._stats.error(where, error)
 
     def _put(self, call: Call) -> None:
         if len(self._ended) >= self._settings.max_pending:
@@ -249,10 +286,17 @@ class Recorder:
         """Read the next calls, and tell who waits for them; False when there were none."""
         calls: list[Call] = []
         ended, waiting = self._ended, None
-        while ended and waiting is None and len(calls) < _AT_ONCE:
+        if self._lines is not None:
+            with forks.held_off():
+                self._read_lines(self._lines)
+            return True
+        while ended and waiting is None and self._lines is None and len(calls) < _AT_ONCE:
             item = ended.popleft()
             if isinstance(item, Call):
-                calls.append(item)
+                if item.endpoint is batches.READING:
+                    self._lines = self._reader.lines(item)
+                else:
+                    calls.append(item)
             else:
                 waiting = item
         if calls:
@@ -262,7 +306,18 @@ class Recorder:
             self._pending_bytes = 0
         if waiting is not None:
             waiting.set()
-        return bool(calls) or waiting is not None
+        return bool(calls) or waiting is not None or self._lines is not None
+
+    def _read_lines(self, lines: Iterator[Call]) -> None:
+        try:
+            calls = list(islice(lines, _AT_ONCE))
+        except Exception as error:  # a file of the app's may be anything
+            self._stats.error("batch", error)
+            calls = []
+        if calls:
+            self._finish(calls)
+        else:
+            self._lines = None
 
     def _finish(self, calls: Sequence[Call]) -> None:
         self._stats.count("captured", len(calls))
@@ -327,6 +382,11 @@ class Recorder:
         for call in list(self._open.values()):
             call.end("exit")
         return self.flush(timeout)
+
+
+def _is_same(url: Any, other: Any) -> bool:
+    """Whether a client below asks for the same: URLs of two libraries are never equal, nor written alike."""
+    return bool(url.path == other.path and url.netloc == other.netloc)
 
 
 def _ids(span: Span, outer: Context) -> Ids:

@@ -6,7 +6,22 @@ import sys
 
 import typer
 
-from otel_llmlog.cli import audit, db, dead_letters, demo, doctor, logs, run, sessions, spend, spool, status
+from otel_llmlog.cli import (
+    audit,
+    db,
+    dead_letters,
+    demo,
+    doctor,
+    logs,
+    prices,
+    reconcile,
+    reprice,
+    run,
+    sessions,
+    spend,
+    spool,
+    status,
+)
 from otel_llmlog.configure import VERSION
 from otel_llmlog.errors import LLMLogError
 
@@ -23,11 +38,14 @@ app.command("logs")(logs.logs)
 app.command("spend")(spend.spend)
 app.command("sessions")(sessions.sessions)
 app.command("session")(sessions.session)
+app.command("reprice")(reprice.reprice)
+app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(prices.app, name="prices")
 app.add_typer(spool.app, name="spool")
 
 

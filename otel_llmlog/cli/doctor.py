@@ -17,17 +17,19 @@ from otel_llmlog.pricing import parse_price_map
 
 # SDKs and the HTTP client they speak through.
 _COVERED = {
-    "openai": "httpx2, in older versions httpx",
-    "anthropic": "httpx2",
+    "openai": "httpx2, in older versions httpx; aiohttp with its extra",
+    "anthropic": "httpx2, its clients of Bedrock and Vertex AI, too",
+    "boto3": "botocore: Bedrock's Converse and InvokeModel",
+    "aiobotocore": "aiohttp: the same",
+    "cohere": "httpx",
+    "google-genai": "httpx2 or httpx, async also aiohttp",
     "groq": "httpx",
+    "litellm": "httpx, over aiohttp or not; boto3",
+    "mistralai": "httpx2",
+    "ollama": "httpx",
+    "together": "httpx",
 }
-_OPENAI_FORM = {
-    "litellm": "its OpenAI- and Anthropic-shaped calls, over httpx",
-    "mistralai": "only what has OpenAI's form",
-    "together": "only what goes over httpx",
-}
-_NOT_COVERED = {"boto3": "botocore is no httpx", "google-genai": "its wire format", "cohere": "its wire format"}
-_CLIENTS = ("httpx", "httpx2")
+_CLIENTS = ("httpx", "httpx2", "aiohttp", "requests", "botocore")
 # Instrumentations that describe the same calls in spans of their own. Rows stay single: ours alone become rows.
 _OTHERS = (
     "opentelemetry-instrumentation-genai-openai",
@@ -113,19 +115,15 @@ def _installed(name: str) -> str | None:
 
 
 def _clients() -> Iterator[Finding]:
-    there = {name: found for name in _CLIENTS if (found := _installed(name))}
-    for name, found in there.items():
-        yield Finding("ok", name, f"{found}, covered")
-    if not there:
-        yield Finding("bad", "HTTP clients", "neither httpx nor httpx2 is installed here: no call can be seen")
+    for name in _CLIENTS:
+        if found := _installed(name):
+            yield Finding("ok", name, f"{found}, covered")
 
 
 def _sdks() -> Iterator[Finding]:
-    for mark, names in (("ok", _COVERED), ("note", _OPENAI_FORM), ("note", _NOT_COVERED)):
-        for name, says in names.items():
-            if found := _installed(name):
-                word = "not covered" if names is _NOT_COVERED else "covered"
-                yield Finding("ok" if mark == "ok" else "note", name, f"{found}, {word}: {says}")
+    for name, says in _COVERED.items():
+        if found := _installed(name):
+            yield Finding("ok", name, f"{found}, covered: {says}")
 
 
 def _prices(settings: config.Settings) -> Iterator[Finding]:

@@ -70,7 +70,7 @@ from otel_llmlog.demo.replies import Call, Failure, Reply, dump
 from otel_llmlog.demo.scenarios import Ask, AskError, last_text, read_ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 # Responses kept for GET /responses/{id}; a test needs few, a load test must not grow.
@@ -84,26 +84,32 @@ START_SECONDS = 10.0
 DEFAULT_RETRY_AFTER_SECONDS = 0.02
 
 _HTML = b"<!doctype html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
-_MODEL_IN_PATH = re.compile(r"/openai/deployments/([^/]+)/")
+_MODEL_IN_PATH = re.compile(r"/openai/deployments/([^/]+)/|/models/([^/:]+):[A-Za-z]+$|/model/([^/]+)/")
 _RESPONSE_PATH = re.compile(r"/responses/([^/]+)$")
 
 
-class _Route(NamedTuple):
+class Route(NamedTuple):
+    """One API: requests whose path ends with `suffix`."""
+
     suffix: str
     content: str
     """The field a request cannot do without."""
     prefix: str
     make: Callable[[Call], Reply]
+    wire: Any = None
+    """Whose `headers(call)`, `error(call, failure)` and `stream_error(call, failure)` are used."""
+    text: Callable[[dict[str, Any]], str] = last_text
+    """The last thing the user said, of a request's body."""
 
 
 # Longest first where one ends with another.
-_ROUTES: tuple[_Route, ...] = (
-    _Route("/chat/completions", "messages", "chatcmpl-", openai_wire.chat),
-    _Route("/completions", "prompt", "cmpl-", openai_wire.completions),
-    _Route("/responses", "input", "resp_", openai_wire.responses),
-    _Route("/embeddings", "input", "req_", openai_wire.embeddings),
-    _Route("/v1/messages", "messages", "msg_", anthropic_wire.messages),
-    _Route("/v1/messages/count_tokens", "messages", "req_", anthropic_wire.count_tokens),
+_ROUTES: tuple[Route, ...] = (
+    Route("/chat/completions", "messages", "chatcmpl-", openai_wire.chat, openai_wire),
+    Route("/completions", "prompt", "cmpl-", openai_wire.completions, openai_wire),
+    Route("/responses", "input", "resp_", openai_wire.responses, openai_wire),
+    Route("/embeddings", "input", "req_", openai_wire.embeddings, openai_wire),
+    Route("/v1/messages", "messages", "msg_", anthropic_wire.messages, anthropic_wire),
+    Route("/v1/messages/count_tokens", "messages", "req_", anthropic_wire.count_tokens, anthropic_wire),
 )
 
 
@@ -162,13 +168,16 @@ class LocalProvider:
         *,
         log_path: Path | None = None,
         keep_requests: int = DEFAULT_KEEP_REQUESTS,
+        routes: Sequence[Route] = (),
     ) -> None:
+        """`routes`: APIs of more wire formats, looked at before those that are built in."""
         if not host.startswith("127."):
             raise ValueError(f"host must be a loopback address, found {host}")
         self._host = host
         self._port = port
         self._log_path = log_path
         self._keep_requests = keep_requests
+        self._routes = (*routes, *_ROUTES)
         self._log: TextIO | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -349,11 +358,12 @@ class LocalProvider:
     def _reply(self, call: Call, request: Request, served: ServedRequest) -> tuple[Reply, Ask]:
         if call.path == "/healthz":
             return Reply("", b"ok\n", content_type="text/plain"), Ask()
-        route = next((route for route in _ROUTES if call.path.endswith(route.suffix)), None)
+        route = next((route for route in self._routes if call.path.endswith(route.suffix)), None)
         if route is None or request.method != "POST":
             return self._elsewhere(call, request), Ask()
         try:
-            call = _read_call(call._replace(prefix=route.prefix), request, route.content)
+            call = call._replace(prefix=route.prefix, wire=route.wire)
+            call = _read_call(call, request, route)
             served.scenario = call.ask.scenario
             served.model = str(call.body["model"])
             served.id = call.id
@@ -407,11 +417,7 @@ class LocalProvider:
         return self._failures[key] <= times
 
 
-def _is_anthropic(path: str) -> bool:
-    return path.endswith(("/messages", "/count_tokens"))
-
-
-def _read_call(call: Call, request: Request, content: str) -> Call:
+def _read_call(call: Call, request: Request, route: Route) -> Call:
     try:
         body = json.loads(request.body)
     except ValueError:
@@ -419,16 +425,18 @@ def _read_call(call: Call, request: Request, content: str) -> Call:
     if not isinstance(body, dict):
         raise AskError("The body of the request is not a JSON object.")
     if (found := _MODEL_IN_PATH.search(call.path)) is not None:
-        body.setdefault("model", found[1])
+        body.setdefault("model", found[found.lastindex or 1])
+    if call.path.endswith((":streamGenerateContent", ":streamRawPredict", "/converse-stream", "-response-stream")):
+        body["stream"] = True
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise AskError("model: a model name is required.")
-    if content not in body and not (content == "input" and "previous_response_id" in body):
-        raise AskError(f"{content}: this field is required.")
-    return call._replace(body=body, ask=read_ask(request.headers, last_text(body)))
+    if route.content not in body and not (route.content == "input" and "previous_response_id" in body):
+        raise AskError(f"{route.content}: this field is required.")
+    return call._replace(body=body, ask=read_ask(request.headers, route.text(body)))
 
 
 def _failed(call: Call, failure: Failure) -> Reply:
-    wire = anthropic_wire if _is_anthropic(call.path) else openai_wire
+    wire = call.wire or openai_wire
     head = wire.headers(call) + "".join(f"{name}: {value}\r\n" for name, value in failure.headers.items())
     return Reply(head, wire.error(call, failure), status=failure.status)
 
@@ -457,7 +465,7 @@ def _raw(call: Call) -> Reply:
     except binascii.Error:
         raise AskError("x-raw-body must be base64.") from None
     kind = call.ask.headers.get("x-raw-content-type", "application/json")
-    wire = anthropic_wire if _is_anthropic(call.path) else openai_wire
+    wire = call.wire or openai_wire
     head, status = wire.headers(call), call.ask.whole("status", 200)
     if kind.startswith("text/event-stream"):
         return Reply(head, events=[body], status=status, content_type=kind)
@@ -493,7 +501,7 @@ def _damage(call: Call, reply: Reply) -> None:
     elif ask.scenario == "no_terminator":
         del events[max(0, ask.whole("keep", len(events) - 1)) :]
     elif ask.scenario == "error_in_stream":
-        wire = anthropic_wire if _is_anthropic(call.path) else openai_wire
+        wire = call.wire or openai_wire
         events[after:] = wire.stream_error(call, _failure(ask))
 
 

@@ -58,7 +58,12 @@ class Reply:
     body: bytes = b""
     events: list[bytes] | None = None
     status: int = 200
-    content_type: str = "application/json"
+    content_type: str = ""
+    """Unless it is given: that of a stream of events, or of JSON."""
+
+    def __post_init__(self) -> None:
+        if not self.content_type:
+            self.content_type = "application/json" if self.events is None else "text/event-stream; charset=utf-8"
 
 
 class Call(NamedTuple):
@@ -71,6 +76,8 @@ class Call(NamedTuple):
     created: int
     prefix: str = ""
     """How ids of this API begin."""
+    wire: Any = None
+    """The module of the wire format, once the API is known."""
 
     @property
     def id(self) -> str:

@@ -127,7 +127,8 @@ class LLMLogLogger(CustomLogger):  # type: ignore[misc] # untyped where LiteLLM 
                 runtime.stats.count("captured")
                 runtime.stats.dropped("litellm_without_payload")
                 return
-            if any(patch.installed().values()) and not given.get("cache_hit"):
+            # Its HTTP client is httpx, whatever transport that has.
+            if patch.installed()["httpx"] and not given.get("cache_hit"):
                 runtime.stats.count("litellm.seen_on_the_wire")
                 return
             context = _parent(kwargs) or context or otel_context.get_current()
@@ -323,8 +324,13 @@ def _usage(given: Mapping[str, Any]) -> Usage:
         output_tokens=given.get("completion_tokens") or 0,
         cache_read_tokens=prompt.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0,
         cache_write_tokens=prompt.get("cache_creation_tokens") or counted.get("cache_creation_input_tokens") or 0,
+        cache_write_1h_tokens=(prompt.get("cache_creation_token_details") or {}).get("ephemeral_1h_input_tokens") or 0,
         input_audio_tokens=prompt.get("audio_tokens") or 0,
+        input_image_tokens=prompt.get("image_tokens") or 0,
+        input_video_tokens=prompt.get("video_tokens") or 0,
         output_audio_tokens=completion.get("audio_tokens") or 0,
+        output_image_tokens=completion.get("image_tokens") or 0,
+        output_video_tokens=completion.get("video_tokens") or 0,
         reasoning_tokens=completion.get("reasoning_tokens") or 0,
         accepted_prediction_tokens=completion.get("accepted_prediction_tokens") or 0,
         rejected_prediction_tokens=completion.get("rejected_prediction_tokens") or 0,

@@ -19,14 +19,16 @@ from otel_llmlog.payload import (
     Usage,
 )
 from otel_llmlog.pricing import catalogue
-from otel_llmlog.pricing.names import MAX_NAME, provider_names, tier, tier_name
+from otel_llmlog.pricing.call import PLAIN, Call, call_of
+from otel_llmlog.pricing.hours import Hourly
+from otel_llmlog.pricing.names import MAX_NAME, provider_names
 from otel_llmlog.pricing.price_map import PriceMap, parse_price_map
 from otel_llmlog.pricing.tariff import Tariff, is_sane, plain
 
-__all__ = ["NO_USAGE", "Cost", "Pricer", "parse_price_map"]
+__all__ = ["NO_USAGE", "Call", "Cost", "Pricer", "Tariff", "parse_price_map"]
 
 NO_USAGE = "the response carried no usage"
-# Distinct (provider, models, tier) and (model, minute) that are remembered, found or not. An app calls a few dozen.
+# Distinct (provider, models, terms) and (model, minute) that are remembered, found or not. An app calls a few dozen.
 CACHE_SIZE = 1024
 _NOTHING = StandardLoggingModelInformation()
 
@@ -76,12 +78,11 @@ class Pricer:
             if is_sane(stated):
                 return Cost(stated, "provider", None, {"total": plain(stated)}, _NOTHING, None)
             reason = "the provider stated a cost that cannot be one"
-        elif usage.source is None and not (usage.input_tokens or usage.output_tokens or usage.web_search_requests):
+        elif usage.source is None and usage.is_empty:
             reason = NO_USAGE
         else:
-            tier_named = None if usage.service_tier is None else tier_name(usage.service_tier)
-            found = self._find(_short(provider), _short(response_model), _short(request_model), tier_named)
-            if isinstance(found, catalogue.Listed):
+            found = self._find(_short(provider), _short(response_model), _short(request_model), call_of(usage))
+            if isinstance(found, (catalogue.Listed, Hourly)):
                 found = self._timed(found, at)
             if isinstance(found, Tariff):
                 priced = found.price(usage)
@@ -101,15 +102,31 @@ class Pricer:
         )
         return Cost(None, None, None, None, _NOTHING, failure)
 
-    def _timed(self, listed: catalogue.Listed, at: float) -> Tariff | str:
+    def tariff(self, *, provider: str | None, model: str, at: float, call: Call = PLAIN) -> Tariff | str:
+        """Unit prices of a model for a call made `at` (epoch seconds) on these terms, or why there are none."""
+        found = self._find(_short(provider), _short(model), None, call)
+        return self._timed(found, at) if isinstance(found, (catalogue.Listed, Hourly)) else found
+
+    def known(self, provider: str | None) -> list[str]:
+        """Names of the models that have prices at this provider, sorted; of all providers for None."""
+        names = provider_names(provider) if provider else None
+        found = set(catalogue.models(names)) | (self._map.models(names) if self._map is not None else set())
+        return sorted(found)
+
+    def sellers(self, model: str) -> list[str]:
+        """Providers that have a price for this very model, those of the price file first."""
+        own = self._map.owners(model) if self._map is not None else []
+        return list(dict.fromkeys([*own, *catalogue.sellers(model)]))
+
+    def _timed(self, listed: catalogue.Listed | Hourly, at: float) -> Tariff | str:
         try:
             return self._tariff_at(listed, int(at // 60))
         except (OverflowError, OSError, ValueError):
-            return f"the price of model {listed.model.id!r} depends on the time, and the call has no valid one"
+            return f"the price of {listed.name} depends on the time, and the call has no valid one"
 
     def _look_up(
-        self, provider: str | None, response_model: str | None, request_model: str | None, tier_named: str | None
-    ) -> Tariff | catalogue.Listed | str:
+        self, provider: str | None, response_model: str | None, request_model: str | None, call: Call
+    ) -> Tariff | catalogue.Listed | Hourly | str:
         """Prices of what was called: to be used, to be asked for a time, or the reason why there are none."""
         models = [model for model in dict.fromkeys((response_model, request_model)) if model]
         if not models:
@@ -117,10 +134,12 @@ class Pricer:
         names = provider_names(provider) if provider else None
         note = ""
         if self._map is not None:
-            mapped, note = self._map.find(names, models, tier(tier_named))
+            mapped, note = self._map.find(names, models, call)
             if mapped is not None:
                 return mapped
-        listed = catalogue.find(names, models, tier(tier_named)) if names else None
+        listed = catalogue.find(names, models, call) if names else None
+        if isinstance(listed, str):
+            return listed
         if listed is not None:
             # Without dates and hours in its prices, any moment gives the same tariff.
             return listed if listed.timed else _tariff_at(listed, 0)
@@ -133,7 +152,7 @@ class Pricer:
         return f"no price for model {models[0]!r} of provider {provider!r}: add it to LLMLOG_PRICE_MAP{hint}"
 
 
-def _tariff_at(listed: catalogue.Listed, minute: int) -> Tariff:
+def _tariff_at(listed: catalogue.Listed | Hourly, minute: int) -> Tariff:
     return listed.tariff(catalogue.moment(minute))
 
 

@@ -8,40 +8,81 @@ always means the same prices; a model is looked up at the call's own provider on
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from otel_llmlog.errors import ConfigError
 from otel_llmlog.payload import StandardLoggingModelInformation
-from otel_llmlog.pricing.names import Names, Tier, forms
-from otel_llmlog.pricing.tariff import Tariff, UnitPrice, plain, unit_price
+from otel_llmlog.pricing.call import Call
+from otel_llmlog.pricing.names import Names, forms, tier
+from otel_llmlog.pricing.tariff import Tariff, UnitPrice, plain, times, unit_price
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 SOURCE = "genai-prices"
-# Our class, by genai-prices' price key, and how many decimal places its unit is away from one of ours: `mtok` is a
-# million tokens, `kcount` a thousand of something. Other keys price things that a Usage does not count.
+# Our class, by genai-prices' price key, and how many of our units that prices. Other keys price things that a Usage
+# does not count.
 CLASSES: Mapping[str, tuple[str, int]] = MappingProxyType(
     {
-        "input_mtok": ("input", 6),
-        "cache_read_mtok": ("cache_read", 6),
-        "cache_audio_read_mtok": ("cache_read_audio", 6),
-        "cache_write_mtok": ("cache_write", 6),
-        "cache_write_1h_mtok": ("cache_write_1h", 6),
-        "input_audio_mtok": ("input_audio", 6),
-        "output_mtok": ("output", 6),
-        "output_reasoning_mtok": ("reasoning", 6),
-        "output_audio_mtok": ("output_audio", 6),
-        "web_searches_kcount": ("web_search", 3),
-        "requests_kcount": ("request", 3),
+        "input_mtok": ("input", 10**6),
+        "cache_read_mtok": ("cache_read", 10**6),
+        "cache_audio_read_mtok": ("cache_read_audio", 10**6),
+        "cache_image_read_mtok": ("cache_read_image", 10**6),
+        "cache_write_mtok": ("cache_write", 10**6),
+        "cache_write_1h_mtok": ("cache_write_1h", 10**6),
+        "input_audio_mtok": ("input_audio", 10**6),
+        "input_image_mtok": ("input_image", 10**6),
+        "input_video_mtok": ("input_video", 10**6),
+        "output_mtok": ("output", 10**6),
+        "output_reasoning_mtok": ("reasoning", 10**6),
+        "output_audio_mtok": ("output_audio", 10**6),
+        "output_image_mtok": ("output_image", 10**6),
+        "output_video_mtok": ("output_video", 10**6),
+        "input_mchars": ("input_characters", 10**6),
+        # Hours of audio, whichever way it goes; the next line is more exact.
+        "audio_hours": ("input_audio_ms", 3_600_000),
+        "input_audio_hours": ("input_audio_ms", 3_600_000),
+        "output_audio_hours": ("output_audio_ms", 3_600_000),
+        "input_document_kpages": ("pages", 1000),
+        "input_annotated_document_kpages": ("annotated_pages", 1000),
+        "rerank_searches_kcount": ("query", 1000),
+        "web_searches_kcount": ("web_search", 1000),
+        "storage_searches_kcount": ("file_search", 1000),
+        "code_executions_kcount": ("code_interpreter", 1000),
+        "requests_kcount": ("request", 1000),
     }
 )
-# Output of a kind that a Usage does not tell from text, at up to twelve times its price.
-_OTHER_OUTPUT = {"output_image_mtok": "image", "output_video_mtok": "video"}
+# Output of a kind that may be billed at up to twelve times the price of text.
+_APART = {"output_image_mtok": "output_image", "output_video_mtok": "output_video"}
+_TOKEN_KEYS = frozenset(key for key in CLASSES if key.endswith("_mtok"))
+# Who sells batches at half the price of everything, by their own price pages; not each model is listed with it.
+_HALF_IN_BATCHES = frozenset(
+    {"openai", "azure", "anthropic", "google", "aws", "mistral", "groq", "together", "fireworks"}
+)
+_HALF = Decimal("0.5")
+# What it costs that a model runs in one place: a tenth more, for models that the price pages say so of.
+_IN_ONE_PLACE = Decimal("1.1")
+_BY_PLACE: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        # Only models that can be kept in one place say where they ran:
+        # https://platform.claude.com/docs/en/build-with-claude/data-residency
+        "anthropic": re.compile(""),
+        # Said on the pages of these models and none before: https://developers.openai.com/api/docs/models/gpt-5.4-pro
+        "openai": re.compile(r"gpt-(5\.[4-9]|[6-9]|realtime-2\.[1-9])"),
+        # Claude 4.5 and later, at every endpoint but the global one:
+        # https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai
+        "google": re.compile(r"claude-[a-z]+-(4-[5-9]|[5-9])"),
+    }
+)
+# Google bills a prompt that is grounded in a search, and from Gemini 3 on each search:
+# https://ai.google.dev/gemini-api/docs/pricing
+_ONE_SEARCH = ("gemini-1", "gemini-2")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,22 +93,25 @@ class Listed:
     provider: str
     context: Mapping[str, str] | None
     timed: bool
+    factor: Decimal
+    """What every token price is multiplied by."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in a sentence."""
+        return f"model {self.model.id!r}"
 
     def tariff(self, at: datetime) -> Tariff:
         """Prices for a request made `at`."""
         prices = self.model.get_prices(at, self.context)
         key = f"{self.provider}/{self.model.id}"
-        thresholds, brackets = _brackets(prices)
-        gaps = {}
-        kind = next((kind for name, kind in _OTHER_OUTPUT.items() if vars(prices).get(name) is not None), None)
-        if kind is not None:
-            for bracket in brackets:
-                bracket.pop("output", None)
-            gaps["output"] = f"prices {kind} output apart, and the usage does not count it"
+        thresholds, brackets = _brackets(prices, self.factor)
         free = self.model.id.endswith(":free") and not any(brackets)
         if free:
             brackets = ({"input": unit_price(Decimal(0)), "output": unit_price(Decimal(0))},)
         value = {"provider": self.provider, "model": self.model.id, "prices": _as_json(prices)}
+        if self.factor != 1:
+            value["factor"] = plain(self.factor)
         return Tariff(
             f"genai-prices entry {key!r}",
             SOURCE,
@@ -75,8 +119,9 @@ class Listed:
             StandardLoggingModelInformation(model_map_key=key, model_map_value=value),
             thresholds,
             brackets,
-            gaps,
-            free,
+            apart=tuple(name for key, name in _APART.items() if vars(prices).get(key) is not None),
+            one_search=self.provider == "google" and self.model.id.startswith(_ONE_SEARCH),
+            free=free,
         )
 
 
@@ -96,8 +141,8 @@ def version() -> str:
     return __version__
 
 
-def find(names: Names, models: Iterable[str], tier: Tier) -> Listed | None:
-    """The first of `models` that the provider sells."""
+def find(names: Names, models: Iterable[str], call: Call) -> Listed | str | None:
+    """The first of `models` that the provider sells; a reason where its price is not known on these terms."""
     providers = _providers()
     provider = providers.get(names.genai or "")
     if provider is None:
@@ -107,18 +152,68 @@ def find(names: Names, models: Iterable[str], tier: Tier) -> Listed | None:
         for form in forms(name):
             model = provider.find_model(form, all_providers=everyone)
             if model is not None:
-                return _listed(provider, model, tier)
+                return _listed(provider, model, call)
     return None
 
 
-def _listed(provider: Provider, model: ModelInfo, tier: Tier) -> Listed:
+def models(names: Names | None) -> Iterable[str]:
+    """Names of the models that a provider sells; of all there are for None."""
+    providers = _providers()
+    found = [providers.get(names.genai or "")] if names else list(providers.values())
+    return [model.id for provider in found if provider is not None for model in provider.models]
+
+
+def sellers(model: str) -> list[str]:
+    """Providers that list this model themselves."""
+    return [name for name, provider in _providers().items() if any(provider.find_model(form) for form in forms(model))]
+
+
+def everything(at: datetime, raw: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every model as provider/model, with its prices `at`; of the built-in data or of genai-prices' JSON, decoded.
+
+    Raises ConfigError for JSON that is not that.
+    """
+    for provider in _providers().values() if raw is None else _read(raw):
+        for model in provider.models:
+            variants = {
+                " ".join(f"{name}={value}" for name, value in variant.when.items()): _as_json(variant.prices)
+                for variant in model.price_variants or ()
+                if variant.constraint is None or variant.constraint.active(at)
+            }
+            yield (
+                f"{provider.id}/{model.id}",
+                _as_json(model.get_prices(at)) | ({"variants": variants} if variants else {}),
+            )
+
+
+def _read(raw: Any) -> list[Provider]:
+    from genai_prices import types
+
+    try:
+        # What its own updater reads a newer list with; there is no public name for it.
+        return types._providers_from_raw(raw)  # noqa: SLF001
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"this is no price list of genai-prices {version()}: {str(error).splitlines()[0]}") from None
+
+
+def _listed(provider: Provider, model: ModelInfo, call: Call) -> Listed | str:
     # A model that one provider resells for another has its owner's plain price, not the owner's tiers.
     own = any(model is candidate for candidate in provider.models)
-    context = tier.context if own and tier.context else None
+    terms = tier(call.tier).context
+    context = terms if own and terms else None
+    key = f"genai-prices entry '{provider.id}/{model.id}'"
+    factor = Decimal(1)
+    variants = model.price_variants or ()
+    if call.tier == "batch" and not (context and any(variant.when == context for variant in variants)):
+        if provider.id not in _HALF_IN_BATCHES:
+            return f"{key} has no price for batches"
+        factor = _HALF
+    if call.geo is not None and provider.id in _BY_PLACE and _BY_PLACE[provider.id].match(model.id):
+        factor *= _IN_ONE_PLACE
     timed = isinstance(model.prices, list) or (
-        context is not None and any(variant.constraint is not None for variant in model.price_variants or ())
+        context is not None and any(variant.constraint is not None for variant in variants)
     )
-    return Listed(model, provider.id, context, timed)
+    return Listed(model, provider.id, context, timed, factor)
 
 
 def moment(minute: int) -> datetime:
@@ -126,15 +221,23 @@ def moment(minute: int) -> datetime:
     return datetime.fromtimestamp(minute * 60, UTC)
 
 
-def _brackets(prices: ModelPrice) -> tuple[tuple[int, ...], tuple[dict[str, UnitPrice], ...]]:
-    known = [(*CLASSES[key], value) for key, value in vars(prices).items() if value is not None and key in CLASSES]
-    starts = {tier.start for _, _, value in known if not isinstance(value, Decimal) for tier in value.tiers}
+def _brackets(prices: ModelPrice, factor: Decimal) -> tuple[tuple[int, ...], tuple[dict[str, UnitPrice], ...]]:
+    # In the order of CLASSES: of two keys for one class the later is the more exact.
+    known = [(key, value) for key in CLASSES if (value := vars(prices).get(key)) is not None]
+    starts = {tier.start for _, value in known if not isinstance(value, Decimal) for tier in value.tiers}
     thresholds = tuple(sorted(starts))
     brackets: list[dict[str, UnitPrice]] = []
     for crossed in range(len(thresholds) + 1):
         reached = thresholds[crossed - 1] if crossed else -1
-        brackets.append({name: unit_price(_at(value, reached), places) for name, places, value in known})
+        brackets.append({CLASSES[key][0]: _unit(key, _at(value, reached), factor) for key, value in known})
     return thresholds, tuple(brackets)
+
+
+def _unit(key: str, amount: Decimal, factor: Decimal) -> UnitPrice:
+    count = CLASSES[key][1]
+    places = len(str(count)) - 1
+    price = unit_price(amount, places) if count == 10**places else unit_price(amount, per=count)
+    return times(price, factor) if factor != 1 and key in _TOKEN_KEYS else price
 
 
 def _at(price: Decimal | TieredPrices, reached: int) -> Decimal:

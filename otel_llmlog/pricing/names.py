@@ -85,6 +85,8 @@ _TIERS: Mapping[str, Tier] = MappingProxyType(
         "priority": Tier("_priority", {"service_tier": "priority"}),
         # Anthropic calls it a speed, OpenAI a tier priced as priority.
         "fast": Tier("_priority", {"service_tier": "fast", "speed": "fast"}),
+        "balanced": Tier("_balanced", {"service_tier": "balanced"}),
+        "ultrafast": Tier("_ultrafast", {"service_tier": "ultrafast"}),
         "batch": Tier("_batches", {"processing": "batch"}),
     }
 )

@@ -1,41 +1,37 @@
 """Unit prices of one model, and the exact cost of one usage under them.
 
-Always true: a cost is exact to its last digit, whatever decimal context the app has set; the parts of a breakdown
-add up to its total; a class with units and no price gives a reason, never a zero.
+Always true: a cost is exact to its last digit, whatever decimal context the app has set (a price for an hour may have
+no end of digits for a millisecond: then it is rounded to DECIMALS); the parts of a breakdown add up to its total; a
+class with units and no price gives a reason, never a zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, NamedTuple
 
 from otel_llmlog.payload import StandardLoggingModelInformation, Usage
+from otel_llmlog.pricing.units import plural, split
 
 # Dollars per unit have at most 6 digits before the point and MAX_DECIMALS after it; times a count of 13 digits,
 # summed over a dozen classes, that needs 60. Inexact is trapped: rounding here would be a bug, not a result.
 MAX_DECIMALS = 40
 MAX_PRICE_DIGITS = 6
 _EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, Overflow])
-
-# Parts that stay in their whole when a price list has no price for them; the deepest first.
-_PARTS = (
-    ("cache_read_audio", "cache_read"),
-    ("cache_write_1h", "cache_write"),
-    ("input_audio", "input"),
-    ("reasoning", "output"),
-    ("output_audio", "output"),
-)
-# Classes that are counted in something else than tokens.
-_NOT_TOKENS = {"web_search": "web searches", "query": "queries", "request": "requests"}
+# Digits after the point of the cost of one class, where a division has no end.
+DECIMALS = 18
+_ROUNDED = Context(prec=80, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Overflow])
+_LAST_DIGIT = Decimal(1).scaleb(-DECIMALS)
 
 
 class UnitPrice(NamedTuple):
-    """US dollars for one unit, and the same as text."""
+    """US dollars for `per` units, and the same as text."""
 
     amount: Decimal
     text: str
+    per: int = 1
 
 
 class Priced(NamedTuple):
@@ -60,6 +56,10 @@ class Tariff:
     """Prices by class, one mapping more than thresholds."""
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Why a class has no price, where there is more to say than that it is missing."""
+    apart: tuple[str, ...] = ()
+    """Classes of output at another price than text: a usage that tells none of them from text is no usage to bill."""
+    one_search: bool = False
+    """A call that searches is billed for one search, however many it makes."""
     free: bool = False
     """The price list says in so many words that the model costs nothing."""
 
@@ -73,15 +73,22 @@ class Tariff:
         prices = self.brackets[number]
         total = _ZERO
         breakdown: dict[str, Any] = {}
-        for name, units in _split(usage, prices):
-            if not units:
-                continue
+        classes = split(usage, prices, one_search=self.one_search)
+        if self.apart and usage.output_tokens and not any(name in self.apart for name, _ in classes):
+            kinds = " and ".join(name.removeprefix("output_") for name in self.apart)
+            return f"{self.name} prices {kinds} output apart, and the usage does not count it"
+        for name, units in classes:
             price = prices.get(name)
             if price is None:
-                return f"{self.name} {self.gaps.get(name) or f'has no price for {_plural(name)}'}"
+                return f"{self.name} {self.gaps.get(name) or f'has no price for {plural(name)}'}"
             cost = _EXACT.multiply(price.amount, units)
+            part = {"units": units, "unit_price": price.text}
+            if price.per != 1:
+                cost = _divided(cost, price.per)
+                part["per"] = price.per
             total = _EXACT.add(total, cost)
-            breakdown[name] = {"units": units, "unit_price": price.text, "cost": plain(cost)}
+            part["cost"] = plain(cost)
+            breakdown[name] = part
         if not total and breakdown and not self.free and not ("input" in prices and "output" in prices):
             return f"{self.name} gives a price of 0 without saying that both input and output are free"
         text = plain(total)
@@ -92,58 +99,11 @@ class Tariff:
 _ZERO = Decimal(0)
 
 
-def _plural(name: str) -> str:
-    return _NOT_TOKENS.get(name) or f"{name} tokens"
-
-
-def _split(usage: Usage, prices: Mapping[str, UnitPrice]) -> list[tuple[str, int]]:
-    """Units of each class, every token in exactly one: a part without a price of its own stays in its whole."""
-    read, write = usage.cache_read_tokens, usage.cache_write_tokens
-    audio_in, audio_out, reasoning = usage.input_audio_tokens, usage.output_audio_tokens, usage.reasoning_tokens
-    output = usage.output_tokens
-    searches = usage.web_search_requests
-    if read or write or audio_in or audio_out or reasoning:
-        if read + write > usage.input_tokens or audio_out + reasoning > output:
-            usage = usage.bounded()
-            read, write = usage.cache_read_tokens, usage.cache_write_tokens
-            audio_out = usage.output_audio_tokens
-            reasoning = min(usage.reasoning_tokens, output - audio_out)
-        if "cache_read" not in prices:
-            read = 0
-        if "cache_write" not in prices:
-            write = 0
-        hour = min(usage.cache_write_1h_tokens, write)
-        uncached = usage.input_tokens - read - write
-        # Nobody reports how much of the audio was cached: only what cannot have been sent afresh counts as such.
-        fresh_audio = min(audio_in, uncached)
-        read_audio = min(audio_in - fresh_audio, read)
-        units = {
-            "input": uncached - fresh_audio,
-            "cache_read": read - read_audio,
-            "cache_read_audio": read_audio,
-            "cache_write": write - hour,
-            "cache_write_1h": hour,
-            "input_audio": fresh_audio,
-            "output": output - reasoning - audio_out,
-            "reasoning": reasoning,
-            "output_audio": audio_out,
-        }
-        for part, whole in _PARTS:
-            if units[part] and part not in prices:
-                units[whole] += units.pop(part)
-        classes = list(units.items())
-    else:
-        classes = [("input", usage.input_tokens), ("output", output)]
-    if "request" in prices:
-        # A fee for each request stands for the searches that the request makes.
-        classes.append(("request", 1))
-        if "web_search" not in prices:
-            searches = 0
-    if "query" in prices:
-        classes.append(("query", 1))
-    if searches:
-        classes.append(("web_search", searches))
-    return classes
+def _divided(amount: Decimal, per: int) -> Decimal:
+    try:
+        return _EXACT.divide(amount, Decimal(per))
+    except Inexact:
+        return _ROUNDED.quantize(_ROUNDED.divide(amount, Decimal(per)), _LAST_DIGIT)
 
 
 def is_sane(amount: Decimal) -> bool:
@@ -156,11 +116,16 @@ def is_sane(amount: Decimal) -> bool:
     )
 
 
-def unit_price(amount: Decimal, places: int = 0) -> UnitPrice:
-    """`amount` US dollars for 10 ** `places` units."""
+def unit_price(amount: Decimal, places: int = 0, per: int = 1) -> UnitPrice:
+    """`amount` US dollars for 10 ** `places` times `per` units."""
     # A shift of the decimal point is exact where a division may round.
     amount = _EXACT.scaleb(amount, -places)
-    return UnitPrice(amount, plain(amount))
+    return UnitPrice(amount, plain(amount), per)
+
+
+def times(price: UnitPrice, factor: Decimal) -> UnitPrice:
+    """`factor` times the price."""
+    return unit_price(_EXACT.multiply(price.amount, factor), per=price.per)
 
 
 def plain(amount: Decimal) -> str:

@@ -15,6 +15,7 @@ from otel_llmlog.payload import Usage
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
+from otel_llmlog.providers.parts import Parts, joined
 
 _SWITCHES = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
 _NOT_PARAMETERS = frozenset({"model", "messages", "system", "metadata", "litellm_session_id", "litellm_trace_id"})
@@ -87,7 +88,9 @@ def usage_of(found: Any) -> Usage | None:
         reasoning_tokens=integer(details.get("thinking_tokens")),
         web_search_requests=integer(tools.get("web_search_requests")),
         web_fetch_requests=integer(tools.get("web_fetch_requests")),
-        service_tier=word(found.get("service_tier")),
+        # Fast mode has prices of its own, whatever the tier.
+        service_tier="fast" if found.get("speed") == "fast" else word(found.get("service_tier")),
+        inference_geo=word(found.get("inference_geo")),
         source="provider",
     )
 
@@ -174,10 +177,6 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
     )
 
 
-class _Parts(list[str]):
-    """Pieces of a text that deltas make longer; any other list is content as it came."""
-
-
 # What a delta of a content block adds to which of its fields.
 _DELTAS = {"text": "text", "thinking": "thinking", "partial_json": "input", "signature": "signature"}
 
@@ -186,8 +185,8 @@ def _extend(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
     for name, target in _DELTAS.items():
         if isinstance(value := delta.get(name), str):
             parts = block.get(target)
-            if not isinstance(parts, _Parts):
-                parts = block[target] = _Parts([parts] if isinstance(parts, str) else [])
+            if not isinstance(parts, Parts):
+                parts = block[target] = Parts([parts] if isinstance(parts, str) else [])
             parts.append(value)
     if citation := delta.get("citation"):
         if not isinstance(block.get("citations"), list):
@@ -196,12 +195,12 @@ def _extend(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 
 def _joined(block: Mapping[str, Any]) -> dict[str, Any]:
-    joined = {name: "".join(value) if isinstance(value, _Parts) else value for name, value in block.items()}
-    if isinstance(given := joined.get("input"), str):
+    whole = joined(block)
+    if isinstance(given := whole.get("input"), str):
         # A tool without arguments gets one empty delta.
         parsed = lenient.value_of(given.encode("utf-8", "replace")) if given else {}
-        joined["input"] = parsed if parsed is not None else given
-    return joined
+        whole["input"] = parsed if parsed is not None else given
+    return whole
 
 
 MESSAGES = Endpoint(

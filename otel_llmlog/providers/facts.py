@@ -26,6 +26,8 @@ class RequestFacts:
     conversation_id: str | None = None
     usage_asked: bool = True
     """False for a stream that will carry no usage, because the request did not ask for it."""
+    usage: Usage | None = None
+    """What the request makes countable, for replies that state no usage."""
     notes: tuple[str, ...] = ()
 
 
@@ -47,6 +49,8 @@ class ResponseFacts:
     finish_reasons: tuple[str, ...] = ()
     complete: bool = False
     """The reply reached its end: a body that could be read, a stream with its terminator or all finish reasons."""
+    opaque: bool = False
+    """Nothing in the reply tells whether it is whole: sound, a bare text."""
     is_stream: bool = False
     first_token: int | None = None
     """Index of the stream's piece that brought the first token."""
@@ -65,7 +69,7 @@ class Endpoint:
     wire: str
     """Whose format it is: also the provider's slug when the host is unknown."""
     api: str
-    """chat, completions, responses, embeddings, messages."""
+    """chat, completions, responses, embeddings, messages, generate_content, rerank, fim, ocr."""
     operation: str
     """`gen_ai.operation.name`."""
     call_types: tuple[str, str]
@@ -80,3 +84,7 @@ class Endpoint:
     """(pieces of the event stream in order, with content) -> facts."""
     read_error: Callable[[bytes], ErrorFacts]
     """Body of an error reply -> facts."""
+    framed: bool = False
+    """A request for a stream may be answered by another framing than server-sent events, and `read_stream` knows it."""
+    refine: Callable[[ResponseFacts, Mapping[str, str]], ResponseFacts] | None = None
+    """(facts of a reply, its headers under lower-case names) -> facts with what its headers alone say."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,12 +17,17 @@ from pydantic_core import from_json
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # An enum value as APIs write them. Anything else in its place could be content.
 _WORDS = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
-_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_FIELD_NAME = re.compile(r"[a-z][A-Za-z0-9_]{0,63}")
+# How names of counts end.
+_COUNTS = ("_tokens", "TokenCount", "_count", "_units", "_processed")
 # Fields named in a note. No usage object has more counts.
 _NAMED = 20
 # Bytes after a field's name in which the search for it ends: usage objects are below 2 KB.
 _FIELD_BYTES = 8192
-_SALVAGED = ("usage", "usageMetadata", "id", "model", "error")
+_SALVAGED = ("usage", "usageMetadata", "usage_info", "meta", "id", "model", "error", "prompt_eval_count", "eval_count")
+# Strings, which end at the end of a line at the latest because JSON escapes those; braces; and the brace in the first
+# column with which Google begins each element of an array.
+_BRACES = re.compile(rb'"(?:[^"\\\n]|\\.)*+(?:"|\\?\Z|\\?(?=\n))|\n\{|[{}]')
 
 
 class Reading(NamedTuple):
@@ -114,6 +119,43 @@ def word(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= 64 and _WORDS.fullmatch(value) else None
 
 
+def enum(value: Any) -> str | None:
+    """An enum value such as `MAX_TOKENS`, in lower case; None for anything that could be content."""
+    return word(value.lower() if isinstance(value, str) and len(value) <= 64 else value)
+
+
+def encoded(value: Any) -> bytes:
+    """Data that was read as JSON, as JSON again."""
+    return json.dumps(value).encode()
+
+
+def unwrapped(data: bytes) -> bytes:
+    """An object without the array of one around it, as Google answers where a stream was asked for."""
+    bare = data.strip()
+    return bare[1:-1] if bare.startswith(b"[") and bare.endswith(b"]") else data
+
+
+def elements(array: bytes) -> Iterator[tuple[bytes, int]]:
+    """The objects of an array, and the offset at which each ended. The last one comes also when it was cut off."""
+    depth, start = 0, 0
+    for token in _BRACES.finditer(array):
+        brace = token[0]
+        if brace == b"{" or (brace == b"\n{" and depth == 0):
+            if depth == 0:
+                start = token.end() - 1
+            depth += 1
+        elif brace == b"\n{":
+            # Only an element begins in the first column: the one before it has lost its end.
+            yield array[start : token.start()], token.start()
+            depth, start = 1, token.end() - 1
+        elif brace == b"}" and depth:
+            depth -= 1
+            if depth == 0:
+                yield array[start : token.end()], token.end()
+    if depth:
+        yield array[start:], len(array)
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
@@ -135,7 +177,7 @@ def odd_counts(usage: Mapping[str, Any]) -> tuple[str, ...]:
     for value in usage.values():
         if isinstance(value, dict):
             flat.extend(value.items())
-    odd = {n for n, v in flat if n.endswith("_tokens") and v is not None and not _is_count(v)}
+    odd = {n for n, v in flat if n.endswith(_COUNTS) and v is not None and not _is_count(v)}
     # A name that no API would give to a field could be content.
     names = sorted({n if _FIELD_NAME.fullmatch(n) else "(a name that is none)" for n in odd})
     return (f"usage has fields that are no counts: {', '.join(names[:_NAMED])}",) if odd else ()

@@ -6,6 +6,12 @@ Sources of the field mappings, as the SDK's types have them:
 - responses: openai.types.responses.{Response, ResponseUsage, ResponseStreamEvent}
 - Groq's `x_groq`, OpenRouter's `usage.cost`, Perplexity's `usage.cost.total_cost`, xAI's `usage.cost_in_usd_ticks`:
   the vendors' API references.
+- Perplexity's `reasoning_tokens` and `num_search_queries`, xAI's reasoning on top of its completion tokens: their
+  extractors in genai-prices' provider data.
+- built-in tools of responses: openai.types.responses.{ResponseFunctionWebSearch, ResponseFileSearchToolCall,
+  ResponseCodeInterpreterToolCall}
+- Mistral: mistralai.client.models.{UsageInfo, CompletionChunk, HTTPValidationError}
+- Together: together.types.chat.ChatCompletionUsage
 """
 
 from __future__ import annotations
@@ -17,10 +23,11 @@ from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
-from otel_llmlog.providers.lenient import integer, items, mapping, text, word
+from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
+from otel_llmlog.providers.parts import Parts, joined
 
 # Parameters that cannot hold content: kept also when content is off.
 _SWITCHES = frozenset({
@@ -52,9 +59,7 @@ def _has(*needles: bytes) -> Any:
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
     """Read the body of a request to any of the four APIs."""
     reading = lenient.read_object(body)
-    model = redact.name(reading.get("model"))
-    if model is None and (deployment := _DEPLOYMENT.search(path)):
-        model = redact.name(deployment[1])
+    model = redact.name(reading.get("model")) or deployment(path)
     stream = reading.get("stream") is True
     options = mapping(reading.get("stream_options")) if stream else {}
     return RequestFacts(
@@ -70,6 +75,12 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
         usage_asked=not stream or options.get("include_usage") is True or path.rstrip("/").endswith("/responses"),
         notes=(f"request: {reading.note}",) if reading.note else (),
     )
+
+
+def deployment(path: str) -> str | None:
+    """What Azure's URL names where the body names no model."""
+    found = _DEPLOYMENT.search(path)
+    return redact.name(found[1]) if found else None
 
 
 def _conversation(given: Any) -> str | None:
@@ -124,19 +135,72 @@ def usage_of(found: Any) -> Usage | None:
         return None
     read = mapping(found.get("prompt_tokens_details") or found.get("input_tokens_details"))
     wrote = mapping(found.get("completion_tokens_details") or found.get("output_tokens_details"))
+    asked = integer(found.get("prompt_tokens", found.get("input_tokens")))
+    said = integer(found.get("completion_tokens", found.get("output_tokens")))
+    reasoning = integer(wrote.get("reasoning_tokens"))
+    # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else: its total tells.
+    if reasoning > 0 and integer(found.get("total_tokens")) == asked + said + reasoning:
+        said += reasoning
+    if "reasoning_tokens" in found and isinstance(found.get("cost"), dict):
+        # So does Perplexity, whose total has no room for it.
+        reasoning = _bounded(found["reasoning_tokens"])
+        said += reasoning
+    cached = read.get("cached_tokens") or found.get("prompt_cache_hit_tokens") or found.get("cached_tokens")
     return Usage(
-        input_tokens=integer(found.get("prompt_tokens", found.get("input_tokens"))),
-        output_tokens=integer(found.get("completion_tokens", found.get("output_tokens"))),
-        cache_read_tokens=integer(read.get("cached_tokens") or found.get("prompt_cache_hit_tokens")),
+        input_tokens=asked,
+        output_tokens=said,
+        cache_read_tokens=integer(cached),
         cache_write_tokens=integer(read.get("cache_write_tokens")),
         input_audio_tokens=integer(read.get("audio_tokens")),
+        input_image_tokens=integer(read.get("image_tokens")),
         output_audio_tokens=integer(wrote.get("audio_tokens")),
-        reasoning_tokens=integer(wrote.get("reasoning_tokens")),
+        output_image_tokens=integer(wrote.get("image_tokens")),
+        reasoning_tokens=reasoning,
         accepted_prediction_tokens=integer(wrote.get("accepted_prediction_tokens")),
         rejected_prediction_tokens=integer(wrote.get("rejected_prediction_tokens")),
+        web_search_requests=integer(found.get("num_search_queries")),
+        web_search_context_size=word(found.get("search_context_size")),
+        # Mistral, of audio in a chat.
+        input_audio_ms=milliseconds(found.get("prompt_audio_seconds")),
+        service_tier=word(found.get("service_tier")),
         source="provider",
         stated_cost=_stated_cost(found),
     )
+
+
+def _bounded(value: Any) -> int:
+    """A count fit for adding: one broken part must not spoil the sum."""
+    return Usage(input_tokens=integer(value)).input_tokens
+
+
+def _with_tools(usage: Usage | None, output: Any, tools: Any) -> Usage | None:
+    """The usage, and how often the response called built-in tools that are billed by the call.
+
+    A response repeats the tools of its request: a container that is named there was not made for this call.
+    """
+    if usage is None or not (calls := [mapping(item) for item in items(output)]):
+        return usage
+    given = [mapping(tool) for tool in items(tools)]
+    named = {name for tool in given if isinstance(name := tool.get("container"), str)}
+    made = {
+        name
+        for call in calls
+        if call.get("type") == "code_interpreter_call" and isinstance(name := call.get("container_id"), str)
+    }
+    sizes = [size for tool in given if (size := word(tool.get("search_context_size")))]
+    found = {
+        "web_search_requests": sum(
+            # Opening a page that was found costs nothing.
+            call.get("type") == "web_search_call" and mapping(call.get("action")).get("type", "search") == "search"
+            for call in calls
+        ),
+        "file_search_requests": sum(call.get("type") == "file_search_call" for call in calls),
+        "code_interpreter_sessions": len(made - named),
+    }
+    if not any(found.values()):
+        return usage
+    size = sizes[0] if sizes and found["web_search_requests"] else usage.web_search_context_size
+    return usage.model_copy(update={**found, "web_search_context_size": size})
 
 
 def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
@@ -175,11 +239,13 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     return ResponseFacts(
         id=redact.name(reading.get("id")),
         model=redact.name(reading.get("model")),
-        usage=_tier(usage_of(usage), reading.get("service_tier")),
+        usage=_tier(
+            _with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
+        ),
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=_error(reading.get("error")) or (ErrorFacts() if status == "failed" else None),
+        error=error_of(reading.get("error")) or (ErrorFacts() if status == "failed" else None) or _ended_badly(reasons),
         notes=(*notes, *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -189,26 +255,35 @@ def _responses_reason(reading: lenient.Reading) -> str | None:
     return word(details.get("reason")) or word(reading.get("status"))
 
 
-def _error(found: Any) -> ErrorFacts | None:
+def error_of(found: Any) -> ErrorFacts | None:
     """`{message, type, code}`, as in an error body or inside a stream."""
     if found is None:
         return None
     if isinstance(found, str):
         return ErrorFacts(None, redact.clean(found) or None)
     fields = mapping(found)
-    kind = word(fields.get("code")) or word(fields.get("type")) or word(fields.get("status"))
+    status = fields.get("status")
+    # Google has a number for a code, and the word in `status`.
+    named = enum(status) if isinstance(status, str) else None
+    kind = named or word(fields.get("code")) or word(fields.get("type")) or word(status)
     return ErrorFacts(kind, redact.clean(text(fields.get("message"))) or None)
 
 
+def _ended_badly(reasons: Sequence[str]) -> ErrorFacts | None:
+    """Mistral and OpenRouter end a choice with `error` when its model failed."""
+    return ErrorFacts("error") if "error" in reasons else None
+
+
 def read_error(body: bytes) -> ErrorFacts:
-    """Read an error body: `{"error": {…}}`, or the same fields at the top as some hosts send them."""
-    reading = lenient.read_object(body)
-    found = _error(reading.get("error"))
-    return found or _error(reading.whole()) or ErrorFacts()
+    """Read an error body: `{"error": {…}}`, or the same fields at the top as some hosts send them.
 
-
-class _Parts(list[str]):
-    """Pieces of a text that deltas make longer; any other list is content as it came."""
+    Google's hosts put it into an array of one; Mistral's tell what is wrong with a request in a list, `detail`.
+    """
+    reading = lenient.read_object(lenient.unwrapped(body))
+    found = error_of(reading.get("error"))
+    if found is None and (wrong := mapping(next(iter(items(reading.get("detail"))), None))):
+        return ErrorFacts(word(wrong.get("type")), redact.clean(text(wrong.get("msg"))) or None)
+    return found or error_of(reading.whole()) or ErrorFacts()
 
 
 # Fields of a delta that are objects and arrive in pieces themselves.
@@ -221,18 +296,20 @@ def _grow(fields: dict[str, Any], name: str, value: Any) -> None:
     """Add what a delta says of a field: a text gets longer, and so does a list (of content parts)."""
     known = fields.get(name)
     if isinstance(value, str) and name not in _SAID_ONCE:
-        if isinstance(known, _Parts):
+        if isinstance(known, Parts):
             known.append(value)
+        elif type(known) is list:
+            # Mistral's models think in content parts, and go on in plain text.
+            known.extend([{"type": "text", "text": value}] if value else [])
         else:
-            fields[name] = _Parts([value])
+            fields[name] = Parts([value])
     elif isinstance(value, list) and type(known) is list:
         known.extend(value)
+    elif isinstance(value, list) and isinstance(known, Parts):
+        said = "".join(known)
+        fields[name] = [*([{"type": "text", "text": said}] if said else []), *value]
     elif value is not None:
         fields[name] = value
-
-
-def _joined(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "".join(value) if isinstance(value, _Parts) else value for name, value in fields.items()}
 
 
 class _Choice:
@@ -268,11 +345,11 @@ class _Choice:
         """All the model wrote: text, reasoning, refusals, transcripts, function and tool arguments."""
         grown = [item for fields in (self.message, *self.nested.values()) for item in fields.items()]
         # The `data` of an audio is no text.
-        texts = [part for name, value in grown if isinstance(value, _Parts) and name != "data" for part in value]
+        texts = [part for name, value in grown if isinstance(value, Parts) and name != "data" for part in value]
         return texts + [part for tool in self.tools.values() for part in (*tool["name"], *tool["arguments"])]
 
     def whole(self) -> dict[str, Any]:
-        message = _joined(self.message) | {name: _joined(fields) for name, fields in self.nested.items()}
+        message = joined(self.message) | {name: joined(fields) for name, fields in self.nested.items()}
         if self.tools:
             message["tool_calls"] = [
                 {
@@ -333,7 +410,10 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         tier = chunk.get("service_tier") or tier
         groq = mapping(chunk.get("x_groq"))
         usage = chunk.get("usage") or groq.get("usage") or usage
-        error = error or _error(chunk.get("error")) or _error(groq.get("error"))
+        error = error or error_of(chunk.get("error")) or error_of(groq.get("error"))
+        if error is None and chunk.get("object") == "error":
+            # Mistral's errors have no wrapping.
+            error = error_of(chunk)
         for found in items(chunk.get("choices")):
             fields = mapping(found)
             choice = choices.setdefault(integer(fields.get("index")), _Choice())
@@ -355,7 +435,7 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         first_token=first,
         response=_chat_whole(id_, model, choices, usage) if content else None,
         output=() if read else [t for c in choices.values() for t in c.texts()],
-        error=error,
+        error=error or _ended_badly(reasons),
         notes=(*dict.fromkeys(notes), *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -399,11 +479,11 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         elif kind in {b"response.completed", b"response.incomplete", b"response.failed"}:
             final = mapping(event.get("response"))
         elif kind == b"error":
-            error = _error(event.get("error")) or _error(event)
+            error = error_of(event.get("error")) or error_of(event)
         elif not begun:
             begun = mapping(event.get("response"))
     source = final or begun
-    usage = usage_of(final.get("usage"))
+    usage = _with_tools(usage_of(final.get("usage")), final.get("output"), final.get("tools"))
     reason = word(mapping(final.get("incomplete_details")).get("reason")) or word(final.get("status"))
     return ResponseFacts(
         id=redact.name(source.get("id")),
@@ -415,9 +495,15 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
         first_token=first,
         response=(dict(final) or {**begun, "output_text": "".join(texts)}) if content else None,
         output=() if usage else texts,
-        error=error or _error(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
+        error=error or error_of(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
         notes=(*dict.fromkeys(notes), *lenient.odd_counts(mapping(final.get("usage")))),
     )
+
+
+def refine_served(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:
+    """The model behind a deployment: Azure's Responses API says it in a header, and repeats the deployment's name."""
+    served = redact.name(headers.get("x-ms-served-model"))
+    return replace(facts, model=served) if served else facts
 
 
 def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
@@ -441,7 +527,8 @@ CHAT = _endpoint("chat", "chat", "completion", _has(b'"messages"'), read_respons
 COMPLETIONS = _endpoint(
     "completions", "text_completion", "text_completion", _has(b'"prompt"'), read_response, read_chat_stream
 )
-RESPONSES = _endpoint(
-    "responses", "chat", "responses", _has(b'"model"', b'"input"'), read_response, read_responses_stream
+RESPONSES = replace(
+    _endpoint("responses", "chat", "responses", _has(b'"model"', b'"input"'), read_response, read_responses_stream),
+    refine=refine_served,
 )
 EMBEDDINGS = _endpoint("embeddings", "embeddings", "embedding", _has(b'"input"'), read_embeddings, read_chat_stream)

@@ -20,8 +20,8 @@ from otel_llmlog.dialects.llmlog import PREFIX
 from otel_llmlog.redact import storable
 from otel_llmlog.store.values import Odd, document, storable_document
 
-# Where two fields would meet under one name, or LiteLLM's rows have a name for one.
-RENAMED = {"metadata.guardrail_information": "metadata_guardrail_information", "usage": "usage_object"}
+# Where two fields would meet under one name.
+RENAMED = {"metadata.guardrail_information": "metadata_guardrail_information"}
 
 Fields = list[tuple[str, Any]]
 _encode = msgspec.json.Encoder().encode

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.errors import RowRejected
-from otel_llmlog.payload import CallPayload, StandardLoggingHiddenParams, StandardLoggingMetadata
+from otel_llmlog.payload import CallPayload, StandardLoggingHiddenParams, StandardLoggingMetadata, Usage
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.redact import storable
 from otel_llmlog.store import metadata
@@ -80,6 +80,7 @@ class SpendLogRow(NamedTuple):
     request_tags: str
     hidden_params: str
     metadata: str
+    usage: str
 
 
 class SpendLogContent(NamedTuple):
@@ -149,22 +150,23 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def _parts() -> tuple[metadata.Part, metadata.Part]:
-    """The objects for hidden_params and metadata."""
+def _parts() -> tuple[metadata.Part, metadata.Part, metadata.Part]:
+    """The objects for hidden_params, usage and metadata."""
     nothing: frozenset[str] = frozenset()
     hidden = metadata.part(
         "hidden_params", metadata.fields(StandardLoggingHiddenParams, "hidden_params", nothing), nothing
     )
-    # The counts of `usage` are written out once more, whole, in usage_object: the columns only sum them up.
+    # The counts that have a column are in `usage`, too: there it is whole, and fit for pricing it again.
+    usage = metadata.part("usage", metadata.fields(Usage, "usage", nothing), nothing)
     columns = {*TEXTS.values(), *(path for path in COUNTS.values() if "." not in path), *_OTHERS}
-    taken = frozenset(columns | {"metadata", "hidden_params", "messages", "response"})
+    taken = frozenset(columns | {"metadata", "hidden_params", "usage", "messages", "response"})
     # The fields of the payload's own `metadata` stand at the top, where LiteLLM's users look for them.
     inner = metadata.fields(StandardLoggingMetadata, "metadata", taken)
     rest = metadata.part("metadata", metadata.fields(CallPayload, "", taken) + inner, taken)
-    return hidden, rest
+    return hidden, usage, rest
 
 
-_HIDDEN, _METADATA = _parts()
+_HIDDEN, _USAGE, _METADATA = _parts()
 # The attributes behind columns that are texts, and the others in the order in which _fast() takes them.
 _TEXT_KEYS = [_PREFIX + path for path in TEXTS.values()]
 _OTHER_KEYS = [_PREFIX + path for path in (*COUNTS.values(), *_OTHERS)]
@@ -183,6 +185,7 @@ class _Plan(NamedTuple):
     nulls: int  # texts that are not there
     others: Callable[[Sequence[Any]], tuple[Any, ...]]
     hidden: metadata.Layout
+    usage: metadata.Layout
     metadata: metadata.Layout
 
 
@@ -196,6 +199,7 @@ def _plan(keys: tuple[str, ...]) -> _Plan:
         sum(key not in at for key in _TEXT_KEYS),
         itemgetter(*(at.get(key, len(keys)) for key in _OTHER_KEYS)),
         metadata.layout(_HIDDEN, at),
+        metadata.layout(_USAGE, at),
         metadata.layout(_METADATA, at),
     )
 
@@ -244,7 +248,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     spend = money(spend) if spend is not None else None if cost is None else money(cost)
     start, end = record.start_ns // 1000, record.end_ns // 1000
     duration = (end - start) // 1000
-    rest = metadata.collect(given, plan.metadata)
+    used, rest = metadata.collect(given, plan.usage), metadata.collect(given, plan.metadata)
     # Fields that repeat a column need no place of their own, unless they contradict it.
     if trace_id is not None and trace_id != record.trace_id:
         rest["trace_id"] = trace_id
@@ -268,6 +272,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
         field(tags(request_tags)),
         field(metadata.text(metadata.collect(given, plan.hidden))),
         field(metadata.text(rest)),
+        field(metadata.text(used)) if used else NULL,
     )
     return tuple.__new__(SpendLogRow, values)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -128,6 +130,19 @@ def _server() -> Iterator[LocalProvider]:
 def provider(_server: LocalProvider) -> LocalProvider:
     _server.clear()
     return _server
+
+
+@pytest.fixture
+def same_replies(monkeypatch, provider):
+    """The provider's replies follow from the request alone: its clock stands still, its numbers start over."""
+    clock = SimpleNamespace(time=lambda: 1_700_000_000.0, monotonic=time.monotonic)
+    monkeypatch.setattr("otel_llmlog.demo.provider.time", clock)
+
+    def start_over():
+        provider._number = 0
+        provider.clear()
+
+    return start_over
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -35,19 +33,6 @@ ENDINGS = [
     "raw status=204",
 ]
 SILENCES = ["slow seconds=30", "stall after=1 seconds=30"]
-
-
-@pytest.fixture
-def same_replies(monkeypatch, provider):
-    """The provider's replies follow from the request alone: its clock stands still, its numbers start over."""
-    clock = SimpleNamespace(time=lambda: 1_700_000_000.0, monotonic=time.monotonic)
-    monkeypatch.setattr("otel_llmlog.demo.provider.time", clock)
-
-    def start_over():
-        provider._number = 0
-        provider.clear()
-
-    return start_over
 
 
 async def both(capture, start_over, flavour, url, make_request, way, collect=None, **options):

@@ -72,3 +72,18 @@ def test_a_field_inside_the_conversation_is_not_taken_for_the_model(intended, bo
 )
 def test_a_call_without_a_readable_model_is_noted_without_it(intended, body):
     assert "model" not in intended(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/model/us.amazon.nova-lite-v1:0/converse", "us.amazon.nova-lite-v1:0"),
+        ("/v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash"),
+    ],
+)
+def test_a_model_that_the_url_names_is_noted_and_never_a_field_of_the_content(capture_with, path, model):
+    capture = capture_with()
+    body = {"messages": [{"content": [{"toolUse": {"input": {"model": "secret"}}}]}], "contents": []}
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
+        client.post(f"https://in.process{path}", json=body)
+    assert capture.recorder._outlet.intended[-1]["model"] == model

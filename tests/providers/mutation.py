@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
-from tests.providers.cases import CASES, Case
+from tests.providers.cases import CASES, Case, packed
 
 # JSON values that have no business where they are put, and some that are no JSON.
 STRANGE = (
@@ -20,9 +20,14 @@ STRANGE = (
 NAMES = (
     b'"type"', b'"usage"', b'"delta"', b'"index"', b'"choices"', b'"content"', b'"text"', b'"input"', b'"error"',
     b'"message"', b'"response"', b'"status"', b'"citation"', b'"citations"', b'"tool_calls"', b'"partial_json"',
+    b'"usageMetadata"', b'"candidates"', b'"parts"', b'"finishReason"', b'"groundingMetadata"', b'"promptFeedback"',
+    b'"predictions"', b'"billed_units"', b'"meta"', b'"usage_info"', b'"pages"', b'"done"', b'"prompt_eval_count"',
+    b'"output"', b'"tools"', b'"container_id"', b'"detail"',
     b'"thinking"', b'"audio"', b'"x_groq"', b'"prompt_tokens_details"', b'"cache_creation"', b'"cost"', b'"model"',
 )  # fmt: skip
 PIECES = (
+    b"\n,\r\n{",
+    b"\n{",
     b"\n",
     b"\r",
     b"\r\n\r\n",
@@ -61,7 +66,7 @@ def _samples() -> Iterator[Sample]:
     for case in CASES:
         kind = "error" if "error" in case.expected else "stream" if case.is_stream else "response"
         yield Sample(case, "request", case.request, tuple(_spans(case.request)))
-        yield Sample(case, kind, case.reply, tuple(_spans(case.reply)))
+        yield Sample(case, kind, case.text, tuple(_spans(case.text)))
 
 
 SAMPLES = tuple(_samples())
@@ -117,6 +122,8 @@ Facts = RequestFacts | ResponseFacts | ErrorFacts
 READERS: dict[str, Callable[[Case, list[bytes], bool], Any]] = {
     "request": lambda case, pieces, content: case.endpoint.read_request(b"".join(pieces), case.path, content),
     "response": lambda case, pieces, content: case.endpoint.read_response(b"".join(pieces), content),
-    "stream": lambda case, pieces, content: case.endpoint.read_stream(pieces, content),
+    "stream": lambda case, pieces, content: case.endpoint.read_stream(
+        [b"".join(packed(b"".join(pieces)))] if case.is_packed else pieces, content
+    ),
     "error": lambda case, pieces, _content: case.endpoint.read_error(b"".join(pieces)),
 }

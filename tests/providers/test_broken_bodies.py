@@ -12,15 +12,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from otel_llmlog import redact
-from otel_llmlog.providers import anthropic, openai, recognise, sse
+from otel_llmlog import providers, redact
+from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, ollama, openai, recognise, sse
 from otel_llmlog.providers.facts import Endpoint, ResponseFacts
-from tests.providers.cases import CASES
+from tests.providers.cases import CASES, packed
 from tests.providers.mutation import READERS, mutated
 from tests.providers.test_streams import check_parts
 from tests.providers.wires import dump, event
 
-ENDPOINTS = (openai.CHAT, openai.COMPLETIONS, openai.RESPONSES, openai.EMBEDDINGS, anthropic.MESSAGES)
+# Every API that is recognised.
+BEDROCK = {"converse": bedrock.CONVERSE, "invoke": bedrock.INVOKE, "embed": bedrock.EMBED}
+ENDPOINTS = tuple(
+    endpoint
+    for found in (*providers._BY_PATH.values(), *providers._BY_VERB.values(), BEDROCK)
+    for endpoint in (found.values() if isinstance(found, dict) else (found,))
+)
 
 
 def check(facts: Any, pieces: Sequence[bytes]) -> None:
@@ -50,13 +56,19 @@ def fuzz(seed: int, count: int) -> None:
             raise
 
 
+def test_each_api_that_is_recognised_has_a_recorded_body_to_break() -> None:
+    recorded = {(case.endpoint.wire, case.endpoint.api, case.endpoint.call_types) for case in CASES}
+    assert {(endpoint.wire, endpoint.api, endpoint.call_types) for endpoint in ENDPOINTS} - recorded == set()
+
+
 def test_twenty_thousand_broken_bodies_are_read_without_an_exception() -> None:
     fuzz(0, 20_000)
 
 
 @pytest.mark.slow
-def test_a_million_broken_bodies_are_read_without_an_exception() -> None:
-    fuzz(1_000_000, 1_000_000)
+@pytest.mark.parametrize("million", range(1_000_000, 2_000_000, 250_000))
+def test_a_million_broken_bodies_are_read_without_an_exception(million: int) -> None:
+    fuzz(million, 250_000)
 
 
 @settings(max_examples=300, deadline=None)
@@ -78,6 +90,8 @@ JSON = st.recursive(
                 "id", "model", "type", "usage", "choices", "delta", "index", "content", "text", "message", "response",
                 "error", "status", "audio", "function_call", "tool_calls", "function", "name", "arguments", "citation",
                 "content_block", "partial_json", "input", "finish_reason", "stop_reason", "service_tier", "x_groq",
+                "candidates", "parts", "finishReason", "usageMetadata", "groundingMetadata", "webSearchQueries", "done",
+                "groundingChunks", "promptFeedback", "blockReason", "promptTokenCount", "tool_calls", "tool_plan",
             ]),
             inner,
             max_size=5,
@@ -87,22 +101,29 @@ JSON = st.recursive(
 )  # fmt: skip
 KINDS = st.sampled_from([
     None, "message_start", "content_block_start", "content_block_delta", "message_delta", "error", "response.created",
-    "response.completed", "response.failed", "response.output_text.delta",
+    "response.completed", "response.failed", "response.output_text.delta", "message-start", "message-end",
+    "content-delta", "content-start", "tool-call-start", "tool-call-delta", "citation-start",
 ])  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(st.tuples(KINDS, st.dictionaries(st.sampled_from(["choices", "delta", "index", "message", "usage",
-        "error", "response", "content_block", "x_groq", "model", "id", "status", "service_tier"]), JSON)), max_size=5),
+        "error", "response", "content_block", "x_groq", "model", "id", "status", "service_tier", "candidates",
+        "usageMetadata", "promptFeedback", "done", "response", "thinking", "output", "tools", "meta", "usage_info",
+        "predictions", "detail"]), JSON)), max_size=5),
     endpoint=st.sampled_from(ENDPOINTS),
     content=st.booleans(),
 )  # fmt: skip
 def test_json_of_any_shape_is_read_without_an_exception(
     values: list[tuple[str | None, dict[str, Any]]], endpoint: Endpoint, content: bool
 ) -> None:
-    pieces = [event({**value, **({"type": kind} if kind else {})}, kind) for kind, value in values]
+    values_typed = [{**value, **({"type": kind} if kind else {})} for kind, value in values]
+    pieces = [event(value, kind) for (kind, _), value in zip(values, values_typed, strict=True)]
     check(endpoint.read_stream(pieces, content), pieces or [b""])
+    frames = packed(b"\n".join(dump({kind or "chunk": value}) for kind, value in values))
+    for framed in ([dump(value) + b"\n" for value in values_typed], [dump(values_typed)], frames):
+        check(endpoint.read_stream(framed, content), framed or [b""])
     for _, value in values:
         endpoint.read_request(dump(value), "/v1/x", content)
         endpoint.read_error(dump(value))
@@ -146,6 +167,10 @@ def _deltas(count: int) -> list[bytes]:
 def _blocks(delta: Any) -> Callable[[int], list[bytes]]:
     opening = event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
     return lambda count: [opening, *[event({"type": "content_block_delta", "index": 0, "delta": delta})] * count]
+
+
+def _chunk(text: str, **kind: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"parts": [{"text": text, **kind}]}}], "usageMetadata": {"promptTokenCount": 1}}
 
 
 # Streams that grow in one respect each: (endpoint, what n of it look like).
@@ -192,6 +217,64 @@ GROWING: dict[str, tuple[Endpoint, Callable[[int], list[bytes]]]] = {
         anthropic.MESSAGES,
         lambda n: [event({"type": "content_block_start", "index": i, "content_block": {"text": ""}}) for i in range(n)],
     ),
+    "chat content parts and text": (
+        openai.CHAT,
+        lambda n: [
+            event({"choices": [{"index": 0, "delta": {"content": [{"text": "a"}] if i % 2 else "a"}}]})
+            for i in range(n)
+        ],
+    ),
+    "gemini chunks": (gemini.STREAM, lambda n: [event(_chunk("word"))] * n),
+    "gemini parts of two kinds": (
+        gemini.STREAM,
+        lambda n: [event(_chunk("word", **({"thought": True} if i % 2 else {}))) for i in range(n)],
+    ),
+    "gemini searches": (
+        gemini.STREAM,
+        lambda n: [event({"candidates": [{"groundingMetadata": {"webSearchQueries": [str(i)]}}]}) for i in range(n)],
+    ),
+    "gemini array": (
+        gemini.STREAM,
+        lambda n: [b"[", *[json.dumps(_chunk("word"), indent=2).encode() + b"\n,\r\n"] * n],
+    ),
+    "gemini array in one line": (gemini.STREAM, lambda n: [b"[", *[dump(_chunk("word")) + b","] * n]),
+    "gemini braces": (gemini.STREAM, lambda n: [b"[" + b"{" * n]),
+    "gemini braces in the first column": (gemini.STREAM, lambda n: [b"[" + b"\n{" * n]),
+    "gemini string without end": (gemini.STREAM, lambda n: [b'[{"a":"' + b'\\"' * n]),
+    "gemini quotes": (gemini.STREAM, lambda n: [b"[{" + b'"' * n]),
+    "gemini bare lines": (gemini.STREAM, lambda n: [b'data: {}\n\n{"error":\n', *[b" {\n"] * n]),
+    "cohere deltas": (
+        cohere.CHAT,
+        lambda n: [event({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "a"}}}})] * n,
+    ),
+    "cohere blocks": (
+        cohere.CHAT,
+        lambda n: [
+            event({"type": "content-delta", "index": i, "delta": {"message": {"content": {"text": "a"}}}})
+            for i in range(n)
+        ],
+    ),
+    "bedrock frames": (
+        bedrock.CONVERSE,
+        lambda n: packed(b'{"contentBlockDelta":{"contentBlockIndex":0,"delta":{"text":"word"}}}\n' * n),
+    ),
+    "bedrock tools": (
+        bedrock.CONVERSE,
+        lambda n: packed(b'{"contentBlockDelta":{"delta":{"toolUse":{"input":"word"}}}}\n' * n),
+    ),
+    "bedrock chunks": (
+        bedrock.INVOKE,
+        lambda n: packed(b'{"chunk":{"type":"content_block_delta","index":0,"delta":{"text":"word"}}}\n' * n),
+    ),
+    "bedrock chunks of text": (bedrock.INVOKE, lambda n: packed(b'{"chunk":{"generation":"word"}}\n' * n)),
+    "bedrock nothing but beginnings": (bedrock.CONVERSE, lambda n: [b"\0\0\0\x0b:event-type" * n]),
+    "bedrock nothing but preludes": (bedrock.CONVERSE, lambda n: [(packed(b"x")[0][:12] + b"\x0b:event-type") * n]),
+    "ollama lines": (
+        ollama.CHAT,
+        lambda n: [dump({"message": {"content": "word"}, "done": False}) + b"\n"] * n,
+    ),
+    "ollama unreadable lines": (ollama.CHAT, lambda n: [b"{x\n"] * n),
+    "ollama tools": (ollama.CHAT, lambda n: [dump({"message": {"tool_calls": [{"a": 1}]}}) + b"\n"] * n),
     "messages usages": (
         anthropic.MESSAGES,
         lambda n: [event({"type": "message_delta", "usage": {f"a{i}": i}}) for i in range(n)],
@@ -201,6 +284,10 @@ BODIES: dict[str, Callable[[int], bytes]] = {
     "long text": lambda n: dump({"choices": [{"message": {"content": "word " * n}}]}),
     "many choices": lambda n: dump({"choices": [{"index": i, "finish_reason": "stop"} for i in range(n)]}),
     "many fields": lambda n: dump({f"field{i}": i for i in range(n)}),
+    "many candidates": lambda n: dump({"candidates": [{"index": i, "finishReason": "STOP"} for i in range(n)]}),
+    "many modalities": lambda n: dump({"usageMetadata": {"promptTokensDetails": [{"modality": "AUDIO"}] * n}}),
+    "many tool calls": lambda n: dump({"usage": {"input_tokens": 1}, "output": [{"type": "file_search_call"}] * n}),
+    "array": lambda n: dump([{"error": {"message": "a"}}] * n),
     "odd counts": lambda n: dump({"usage": {f"a{i}_tokens": -1 for i in range(n)}}),
     "cut off": lambda n: dump({"choices": [{"message": {"content": "word " * n}}]})[:-2],
     "deep": lambda n: b'{"a":' * n,
@@ -224,6 +311,8 @@ TEXTS: dict[str, Callable[[int], Any]] = {
     "storable": lambda n: redact.storable(["a\0"] * n, 10),
     "path of slashes": lambda n: recognise("/" * n, b"", {}),
     "deployment": lambda n: openai.read_request(b"{}", "/openai/deployments/" * n, False),
+    "path of letters": lambda n: gemini.read_request(b"{}", "/v1/models/" + "a" * n, False),
+    "path of verbs": lambda n: recognise("/models/" + "m:" * n + "generateContent", b"", {}),
     "lines": lambda n: list(sse.events(b"\n" * n)),
 }
 
@@ -265,7 +354,11 @@ def test_time_to_read_a_stream_is_linear_in_its_size(name: str, content: bool) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("endpoint", [openai.CHAT, openai.RESPONSES, anthropic.MESSAGES], ids=lambda e: e.api)
+@pytest.mark.parametrize(
+    "endpoint",
+    [openai.CHAT, openai.RESPONSES, anthropic.MESSAGES, gemini.GENERATE, gemini.PREDICT, cohere.CHAT, ollama.CHAT],
+    ids=lambda e: f"{e.wire} {e.api}",
+)
 @pytest.mark.parametrize("name", BODIES)
 def test_time_to_read_a_body_is_linear_in_its_size(name: str, endpoint: Endpoint) -> None:
     def work(size: int) -> Callable[[], Any]:

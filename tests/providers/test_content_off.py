@@ -12,12 +12,16 @@ from hypothesis import given, settings
 
 from otel_llmlog.providers import openai, sse
 from otel_llmlog.providers.facts import RequestFacts, ResponseFacts
-from tests.providers.cases import CASES, STREAMS, Case
+from tests.providers.cases import CASES, STREAMS, Case, packed
+from tests.providers.more_wires import FRAMED_TALKS, MORE_TALKS
 from tests.providers.wires import CANARY, COUNTED_TALKS, TALKS, Talk, dump, event
 
 SECRET = f"ein {CANARY} singt"
 # Fields that say who calls, which model, which call: kept by design, content or not.
-NAMES = {"model", "id", "user", "metadata", "safety_identifier", "previous_response_id"}
+NAMES = {
+    "model", "id", "user", "metadata", "safety_identifier", "previous_response_id", "modelVersion", "responseId",
+    "requestMetadata",
+}  # fmt: skip
 
 
 def spoken(facts: RequestFacts | ResponseFacts) -> str:
@@ -57,23 +61,31 @@ def test_no_string_of_a_reply_but_names_is_among_its_facts(case: Case) -> None:
 @pytest.mark.parametrize("case", STREAMS, ids=lambda case: case.name)
 def test_no_string_of_a_stream_but_names_is_among_its_facts_beside_texts_to_count(case: Case) -> None:
     pieces = []
+    keep = (NAMES | {"type"}).__contains__
+    if case.is_packed:
+        pieces += packed(b"\n".join(dump(told(json.loads(line), keep)) for line in case.text.splitlines()))
+    elif case.reply.startswith(b"["):
+        pieces.append(dump(told(json.loads(case.reply), keep)))
+    elif case.reply.startswith(b"{"):
+        pieces += [dump(told(json.loads(line), keep)) + b"\n" for line in case.reply.splitlines()]
     for name, data, _ in sse.events(case.reply):
         if data == b"[DONE]" or not data.endswith(b"}"):
             continue
-        pieces.append(event(told(json.loads(data), (NAMES | {"type"}).__contains__), name.decode()))
+        pieces.append(event(told(json.loads(data), keep), name.decode()))
+    assert pieces
     facts = case.endpoint.read_stream(pieces, False)
     assert CANARY not in spoken(dataclasses.replace(facts, output=()))
     assert facts.usage is None or not facts.output
 
 
 @settings(max_examples=100, deadline=None)
-@given(talk=COUNTED_TALKS)
+@given(talk=COUNTED_TALKS | MORE_TALKS | FRAMED_TALKS)
 def test_a_stream_with_usage_leaves_no_text_behind(talk: Talk) -> None:
     assert CANARY not in repr(talk.endpoint.read_stream(talk.events, False))
 
 
 @settings(max_examples=100, deadline=None)
-@given(talk=TALKS)
+@given(talk=TALKS | MORE_TALKS | FRAMED_TALKS)
 def test_content_makes_no_difference_to_any_other_fact(talk: Talk) -> None:
     without, within = talk.endpoint.read_stream(talk.events, False), talk.endpoint.read_stream(talk.events, True)
     assert without == dataclasses.replace(within, response=None)

@@ -12,13 +12,17 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from otel_llmlog.payload import Usage
-from otel_llmlog.providers import sse
+from otel_llmlog.providers import anthropic, cohere, gemini, mistral, ollama, openai, sse
 from otel_llmlog.providers.facts import Endpoint, ResponseFacts
 from tests.providers.cases import STREAMS, Case
+from tests.providers.more_wires import FRAMED_TALKS, MORE_TALKS
 from tests.providers.wires import COUNTED_TALKS, TALKS, Talk
 
 each_stream = pytest.mark.parametrize("case", STREAMS, ids=lambda case: case.name)
 some = settings(max_examples=150, deadline=None)
+SSE_TALKS = TALKS | MORE_TALKS
+ALL_TALKS = SSE_TALKS | FRAMED_TALKS
+ALL_COUNTED_TALKS = COUNTED_TALKS | MORE_TALKS | FRAMED_TALKS
 
 
 def split(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -47,7 +51,7 @@ def exceeded(part: Usage | None, full: Usage | None) -> list[str]:
 
 
 @some
-@given(talk=TALKS, cuts=st.lists(st.integers(0, 10**6), max_size=12), content=st.booleans())
+@given(talk=ALL_TALKS, cuts=st.lists(st.integers(0, 10**6), max_size=12), content=st.booleans())
 def test_where_a_stream_was_split_changes_nothing_but_the_place_of_the_first_token(
     talk: Talk, cuts: list[int], content: bool
 ) -> None:
@@ -72,7 +76,7 @@ def test_a_recorded_stream_in_pieces_of_one_byte_is_the_same_stream(case: Case) 
 
 
 @some
-@given(talk=TALKS, content=st.booleans(), empty=st.lists(st.integers(0, 30), max_size=5))
+@given(talk=ALL_TALKS, content=st.booleans(), empty=st.lists(st.integers(0, 30), max_size=5))
 def test_empty_pieces_change_nothing(talk: Talk, content: bool, empty: list[int]) -> None:
     pieces = list(talk.events)
     for at in empty:
@@ -85,7 +89,7 @@ def test_empty_pieces_change_nothing(talk: Talk, content: bool, empty: list[int]
 
 
 @some
-@given(talk=TALKS, content=st.booleans(), line_end=st.sampled_from([b"\r\n", b"\r"]))
+@given(talk=SSE_TALKS, content=st.booleans(), line_end=st.sampled_from([b"\r\n", b"\r"]))
 def test_line_ends_of_all_three_kinds_read_alike(talk: Talk, content: bool, line_end: bytes) -> None:
     assume(not any(b"\r" in piece for piece in talk.events))
     pieces = [piece.replace(b"\n", line_end) for piece in talk.events]
@@ -93,7 +97,7 @@ def test_line_ends_of_all_three_kinds_read_alike(talk: Talk, content: bool, line
 
 
 @some
-@given(talk=TALKS, ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=1, max_size=9))
+@given(talk=SSE_TALKS, ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=1, max_size=9))
 def test_line_ends_may_be_mixed_within_a_stream(talk: Talk, ends: list[bytes]) -> None:
     pieces, number = [], 0
     for whole in talk.events:
@@ -107,7 +111,7 @@ def test_line_ends_may_be_mixed_within_a_stream(talk: Talk, ends: list[bytes]) -
 
 
 @some
-@given(talk=TALKS, content=st.booleans(), at=st.lists(st.integers(0, 60), min_size=1, max_size=5))
+@given(talk=SSE_TALKS, content=st.booleans(), at=st.lists(st.integers(0, 60), min_size=1, max_size=5))
 def test_comments_and_unknown_fields_between_and_inside_events_are_passed_over(
     talk: Talk, content: bool, at: list[int]
 ) -> None:
@@ -119,7 +123,7 @@ def test_comments_and_unknown_fields_between_and_inside_events_are_passed_over(
 
 
 @some
-@given(talk=TALKS)
+@given(talk=SSE_TALKS)
 def test_the_space_after_the_colon_is_optional(talk: Talk) -> None:
     pieces = [piece.replace(b"data: ", b"data:", 1).replace(b"event: ", b"event:", 1) for piece in talk.events]
     assert talk.endpoint.read_stream(pieces, True) == talk.endpoint.read_stream(talk.events, True)
@@ -140,7 +144,7 @@ def test_the_last_event_counts_without_its_blank_line_and_ends_with_the_stream()
 
 
 @some
-@given(talk=TALKS)
+@given(talk=ALL_TALKS)
 def test_with_content_the_stream_is_put_together_to_what_the_plain_reply_says(talk: Talk) -> None:
     plain = talk.endpoint.read_response(talk.plain, True)
     read = talk.endpoint.read_stream(talk.events, True)
@@ -150,7 +154,7 @@ def test_with_content_the_stream_is_put_together_to_what_the_plain_reply_says(ta
 
 
 @some
-@given(talk=COUNTED_TALKS, cut=st.integers(0, 10**6), content=st.booleans())
+@given(talk=ALL_COUNTED_TALKS, cut=st.integers(0, 10**6), content=st.booleans())
 def test_a_stream_cut_anywhere_never_counts_more_than_the_whole(talk: Talk, cut: int, content: bool) -> None:
     stream = b"".join(talk.events)
     full = talk.endpoint.read_stream([stream], content)
@@ -217,14 +221,57 @@ def check_parts(usage: Usage) -> None:
     assert bounded.cache_write_1h_tokens <= bounded.cache_write_tokens
     assert bounded.input_audio_tokens <= bounded.input_tokens
     assert max(bounded.output_audio_tokens, bounded.reasoning_tokens) <= bounded.output_tokens
+    assert bounded.input_audio_tokens + bounded.input_image_tokens + bounded.input_video_tokens <= bounded.input_tokens
+    assert bounded.cache_read_audio_tokens + bounded.cache_read_image_tokens <= bounded.cache_read_tokens
+    assert bounded.annotated_pages <= bounded.pages
     assert (bounded.input_tokens, bounded.output_tokens) == (usage.input_tokens, usage.output_tokens)
-    assert usage.stated_cost is None or (usage.stated_cost.is_finite() and usage.stated_cost > 0)
+    assert usage.stated_cost is None or (usage.stated_cost.is_finite() and usage.stated_cost >= 0)
 
 
 @settings(max_examples=600, deadline=None)
-@given(found=USAGES, wire=st.sampled_from([STREAMS[0].endpoint, STREAMS[-1].endpoint]))
+@given(found=USAGES, wire=st.sampled_from([openai.CHAT, anthropic.MESSAGES]))
 def test_no_usage_has_a_negative_part_or_one_above_its_total(found: dict[str, Any], wire: Endpoint) -> None:
     usage = wire.read_response(json.dumps({"usage": found}).encode(), False).usage
     assert (usage is None) == (not found)
+    if usage is not None:
+        check_parts(usage)
+
+
+MODALITIES = st.lists(
+    st.fixed_dictionaries(
+        {"modality": st.sampled_from(["TEXT", "AUDIO", "IMAGE", "VIDEO", "x", 1]), "tokenCount": NUMBERS}
+    ),
+    max_size=4,
+)
+# Where each wire has its usage, and what it may hold.
+PLACES: list[tuple[Endpoint, tuple[str, ...], list[str]]] = [
+    (gemini.GENERATE, ("usageMetadata",), [
+        "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount", "totalTokenCount",
+        "cachedContentTokenCount", "promptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails",
+        "toolUsePromptTokensDetails", "trafficType", "serviceTier",
+    ]),
+    (gemini.EMBED, ("usageMetadata",), ["promptTokenCount", "promptTokensDetails"]),
+    (gemini.PREDICT, ("metadata",), ["billableCharacterCount"]),
+    (cohere.CHAT, ("usage", "billed_units"), ["input_tokens", "output_tokens"]),
+    (cohere.CHAT, ("usage",), ["cached_tokens", "tokens", "billed_units"]),
+    (cohere.RERANK, ("meta", "billed_units"), ["input_tokens", "search_units", "images", "image_tokens", "pages"]),
+    (cohere.RERANK, ("usage",), ["prompt_tokens", "completion_tokens", "total_tokens"]),
+    (ollama.CHAT, (), ["prompt_eval_count", "eval_count"]),
+    (mistral.OCR, ("usage_info",), ["pages_processed", "doc_size_bytes"]),
+    (openai.CHAT, ("usage",), [
+        "prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "num_search_queries", "cached_tokens",
+        "prompt_audio_seconds", "search_context_size", "cost", "completion_tokens_details",
+    ]),
+]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data(), place=st.sampled_from(PLACES))
+def test_no_usage_of_any_wire_has_a_negative_part_or_one_above_its_total(data: st.DataObject, place: Any) -> None:
+    endpoint, path, names = place
+    found: Any = data.draw(st.dictionaries(st.sampled_from(names), DETAILS | MODALITIES))
+    for name in reversed(path):
+        found = {name: found}
+    usage = endpoint.read_response(json.dumps(found).encode(), False).usage
     if usage is not None:
         check_parts(usage)

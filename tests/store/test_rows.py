@@ -66,7 +66,7 @@ def payload_of(row: dict[str, Any], messages: Any, response: Any) -> dict[str, A
             here = here.setdefault(parent, {}) if row[column] is not None else {}
         if row[column] is not None:
             here[leaf] = row[column]
-    for name in ("cache_hit", "stream", "cost_breakdown", "model_parameters", "hidden_params", "request_tags"):
+    for name in ("cache_hit", "stream", "cost_breakdown", "model_parameters", "hidden_params", "request_tags", "usage"):
         if row[name] is not None:
             payload[name] = row[name]
     payload["spend"] = row["spend"]
@@ -178,8 +178,8 @@ def test_a_row_reads_as_postgres_reads_it() -> None:
         "model_parameters": '{"temperature":0.5}',
         "hidden_params": "{}",
         "metadata": '{"response_time":0.0,"operation":"chat","requester_custom_headers":{},'
-        '"model_map_information":{"model_map_key":""},'
-        '"usage_object":{"input_tokens":100,"output_tokens":20,"cache_read_tokens":40,"source":"provider"}}',
+        '"model_map_information":{"model_map_key":""}}',
+        "usage": '{"input_tokens":100,"output_tokens":20,"cache_read_tokens":40,"source":"provider"}',
     }
 
 

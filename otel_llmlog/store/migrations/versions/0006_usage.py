@@ -1,0 +1,12 @@
+"""What a call used, as a column of its own."""
+
+from __future__ import annotations
+
+from otel_llmlog.store.migrations import run
+
+revision = "0006"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    run(revision)
