@@ -14,7 +14,7 @@ from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import batch
 from otel_llmlog.pipeline.batch import BatchWorker
-from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
 from otel_llmlog.pipeline.spool import Intent, Spool, encode_record
 from otel_llmlog.stats import Stats
@@ -23,7 +23,7 @@ from tests.pipeline.spooling import run_and_die
 SECONDS = 30.0
 
 
-class Store:
+class Store(Exporter):
     """Keeps what it is given, by identity as the real one does; can be away, hold a batch, and refuse records."""
 
     def __init__(self) -> None:
