@@ -15,7 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 
 from otel_llmlog.dialects import audit
 from otel_llmlog.dialects.llmlog import Attributes
-from otel_llmlog.payload import AuditEvent, CallPayload
+from otel_llmlog.payload import AuditEvent, CallPayload, Usage
 
 SCOPE = "otel_llmlog"
 # The convention's advice for both histograms (seconds, tokens).
@@ -92,7 +92,7 @@ def genai(payload: CallPayload) -> Attributes:
         # An integer of OTLP has 64 bits: one that does not fit would fail the whole batch of spans.
         if isinstance(value, str | float) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
             given[key] = value
-    if usage.source is not None:
+    if _counts_tokens(usage):
         given["gen_ai.usage.input_tokens"] = usage.input_tokens
         given["gen_ai.usage.output_tokens"] = usage.output_tokens
         given["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens or None
@@ -101,6 +101,11 @@ def genai(payload: CallPayload) -> Attributes:
     if payload.stream and payload.completionStartTime is not None:
         given["gen_ai.response.time_to_first_chunk"] = round(payload.completionStartTime - payload.startTime, 6)
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _counts_tokens(usage: Usage) -> bool:
+    """Whether somebody counted tokens: calls billed by the second, page or piece have none, which is not 0."""
+    return usage.source is not None and bool(usage.input_tokens or usage.output_tokens or usage.is_empty)
 
 
 def provider_name(payload: CallPayload) -> str | None:
@@ -163,7 +168,7 @@ class Metrics:
         attributes = {key: value for key, value in given.items() if value is not None}
         duration, tokens, cost = self._instruments
         duration.record(payload.endTime - payload.startTime, attributes, context=context)
-        if payload.usage.source is not None:
+        if _counts_tokens(payload.usage):
             for kind, count in (("input", payload.prompt_tokens), ("output", payload.completion_tokens)):
                 tokens.record(count, {**attributes, "gen_ai.token.type": kind}, context=context)
         if payload.spend is not None:

@@ -254,7 +254,7 @@ class Usage(_Part):
     service_tier: str | None = None
     """The tier that served the call: flex, priority, batch, fast, …; what has no price of its own is the standard."""
     inference_geo: str | None = None
-    """Where the model had to run, if that has a price of its own (Anthropic): us."""
+    """Where the model had to run, which may have a price of its own: us, eu, europe-west1."""
     source: Literal["provider", "tiktoken", "request"] | None = None
     """Who counted: the provider; we, with tiktoken; we, from what the request asks for. None when nobody could."""
     stated_cost: Decimal | None = Field(None, ge=0)

@@ -128,6 +128,8 @@ class Reader:
         failure = _failure(call, response)
         usage, notes, uncounted = self._usage(call, request, response, failure, received)
         call_type = endpoint.call_types[call.is_async]
+        if usage.inference_geo is None and (place := hosts.place(url.host)):
+            usage = usage.model_copy(update={"inference_geo": place})
         cost = self._pricer.price(
             usage,
             provider=provider,

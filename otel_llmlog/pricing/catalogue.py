@@ -8,6 +8,7 @@ always means the same prices; a model is looked up at the call's own provider on
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,9 +66,20 @@ _HALF_IN_BATCHES = frozenset(
     {"openai", "azure", "anthropic", "google", "aws", "mistral", "groq", "together", "fireworks"}
 )
 _HALF = Decimal("0.5")
-# What a place costs, where its price list says so in a sentence: US-only inference of Anthropic's models that have it.
-# https://platform.claude.com/docs/en/build-with-claude/data-residency
-_PLACES = {("anthropic", "us"): Decimal("1.1")}
+# What it costs that a model runs in one place: a tenth more, for models that the price pages say so of.
+_IN_ONE_PLACE = Decimal("1.1")
+_BY_PLACE: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        # Only models that can be kept in one place say where they ran:
+        # https://platform.claude.com/docs/en/build-with-claude/data-residency
+        "anthropic": re.compile(""),
+        # Said on the pages of these models and none before: https://developers.openai.com/api/docs/models/gpt-5.4-pro
+        "openai": re.compile(r"gpt-(5\.[4-9]|[6-9]|realtime-2\.[1-9])"),
+        # Claude 4.5 and later, at every endpoint but the global one:
+        # https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai
+        "google": re.compile(r"claude-[a-z]+-(4-[5-9]|[5-9])"),
+    }
+)
 # Google bills a prompt that is grounded in a search, and from Gemini 3 on each search:
 # https://ai.google.dev/gemini-api/docs/pricing
 _ONE_SEARCH = ("gemini-1", "gemini-2")
@@ -196,11 +208,8 @@ def _listed(provider: Provider, model: ModelInfo, call: Call) -> Listed | str:
         if provider.id not in _HALF_IN_BATCHES:
             return f"{key} has no price for batches"
         factor = _HALF
-    if call.geo is not None and provider.id in {"anthropic", "openai"}:
-        place = _PLACES.get((provider.id, call.geo))
-        if place is None:
-            return f"{key} has no price for {call.geo!r}, where the model had to run"
-        factor *= place
+    if call.geo is not None and provider.id in _BY_PLACE and _BY_PLACE[provider.id].match(model.id):
+        factor *= _IN_ONE_PLACE
     timed = isinstance(model.prices, list) or (
         context is not None and any(variant.constraint is not None for variant in variants)
     )

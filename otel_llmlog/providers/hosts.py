@@ -42,6 +42,8 @@ _DOMAINS = {
     ".rep.googleapis.com": "vertex_ai",
 }
 _BEDROCK = re.compile(r"bedrock-(?:runtime|mantle)(?:-fips)?\.[a-z0-9-]{1,32}\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
+# What follows the name of a place in hosts for one place.
+_OF_PLACES = (".api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com")
 # A port of a well-known local server.
 _PORTS = {11434: "ollama"}
 # SDKs that speak OpenAI's format and name their vendor in the user agent, as `Groq/Python 1.7.0`.
@@ -81,6 +83,15 @@ def is_provider(host: str, port: int | None, known: Mapping[str, str]) -> bool:
     if host in _HOSTS or host in known or f"{host}:{port}" in known or host.endswith(tuple(_DOMAINS)):
         return True
     return _BEDROCK.fullmatch(host) is not None
+
+
+def place(host: str) -> str | None:
+    """Where a host makes the model run, if it is one for a place: `eu.api.openai.com`, `europe-west1-aiplatform.…`."""
+    host = host.lower()
+    for ending in _OF_PLACES:
+        if host.endswith(ending):
+            return host.removesuffix(ending).removeprefix("aiplatform.") or None
+    return None
 
 
 def api_base(scheme: str, host: str, port: int | None, path: str) -> str:

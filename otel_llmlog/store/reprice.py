@@ -200,7 +200,7 @@ def _write(connection: Connection, lot: list[Change], run: str, changed_by: str 
     """Change these rows in one transaction; answers how many were still as they were read."""
     with connection.begin():
         connection.execute(text(_LIMITS))
-        connection.execute(text(sql.queries()["reprice_chains_lock"]))
+        connection.execute(text(sql.queries()["reprice_order"]))
         now = {_key(row): row for row in connection.execute(text(sql.queries()["reprice_lock"]), _keys(lot)).mappings()}
         still = [change for change in lot if change.key in now and _money(now[change.key]["spend"]) == change.before]
         if not still:

@@ -15,9 +15,16 @@ WHERE l.start_time >= CAST(:after_time AS timestamptz) AND l.start_time < CAST(:
 ORDER BY l.start_time, l.trace_id, l.span_id
 LIMIT :limit
 
--- reprice_chains_lock --
--- Keeps calls from being moved to another session until COMMIT: the locks of llmlog.join_chains, in its order.
-SELECT pg_advisory_xact_lock(hashtext('llmlog.chains'), stripe) FROM generate_series(0, 63) stripe ORDER BY stripe
+-- reprice_order --
+-- Keeps writers from moving rows until COMMIT, be it to another session or out of the table: all the locks that they
+-- take before their rows, in their order. Descriptions by others come before chains.
+SELECT count(pg_advisory_xact_lock(hashtext(l.name), l.stripe))
+FROM (
+    SELECT n.name, s.stripe
+    FROM (VALUES (1, 'llmlog.described_calls'), (2, 'llmlog.chains')) n (place, name)
+    CROSS JOIN generate_series(0, 63) s (stripe)
+    ORDER BY n.place, s.stripe
+) l
 
 -- reprice_lock --
 -- These calls as they are now, nobody else to change them until COMMIT.

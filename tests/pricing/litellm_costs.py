@@ -80,6 +80,17 @@ def cases(entry: dict[str, Any]) -> Iterator[Case]:
             yield tokens(f"{tier} cached", tier, input_tokens=10_007, output_tokens=503, cache_read_tokens=6_001)
             for start in _thresholds(entry):
                 yield tokens(f"{tier} above", tier, input_tokens=start + 1, output_tokens=503, cache_read_tokens=1_001)
+        counts = {"input_tokens": 10_007, "output_tokens": 503, "cache_read_tokens": 6_001}
+        special = entry.get("provider_specific_entry") or {}
+        if entry["litellm_provider"] == "anthropic" and "us" in special:
+            yield Case("place", {**counts, "inference_geo": "us"})
+        if "regional_processing_uplift_multiplier_eu" in entry:
+            yield Case("place", {**counts, "inference_geo": "eu"}, "completion", {"data_residency": "eu"})
+        if "regional_endpoint_uplift_multiplier" in entry:
+            place = "europe-west1"
+            yield Case("place", {**counts, "inference_geo": place}, "completion", {"vertex_location": place})
+        if "fast" in special:
+            yield Case("fast", {**counts, "service_tier": "fast"})
     elif mode == "embedding":
         yield Case("plain", {"input_tokens": 1_003}, "embedding")
         yield Case("batch", {"input_tokens": 1_003, "service_tier": "batch"}, "retrieve_batch")
@@ -122,6 +133,12 @@ def theirs(model: str, provider: str, case: Case) -> float:
             reasoning_tokens=ours.reasoning_tokens, audio_tokens=ours.output_audio_tokens
         ),
     )
+    if "vertex_location" in case.more:
+        provider = "vertex_ai"  # under which it looks at the location
+    elif ours.inference_geo:
+        usage.inference_geo = ours.inference_geo
+    if case.name == "fast":
+        usage.speed = "fast"
     # Without a provider the name is taken apart, as LiteLLM's proxy does it for a model of its list.
     cost = litellm.cost_per_token(
         model=model, custom_llm_provider=provider, usage_object=usage, call_type=case.call_type, **case.more

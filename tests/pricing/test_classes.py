@@ -220,11 +220,21 @@ def test_places_and_fast_modes_multiply_the_prices_of_tokens(geo: str | None, ti
     assert (found["input"][1], found["web_search"][1]) == (expected, "1")
 
 
-def test_a_place_costs_what_the_built_in_list_is_known_to_say_or_nothing_is_said() -> None:
-    assert cost(None, "anthropic", "claude-opus-4-6", input_tokens=10, inference_geo="us") == {
-        "input": (10, "0.0000055", 1)
-    }
-    assert "has no price for 'eu'" in cost(None, "openai", "gpt-4o", input_tokens=10, inference_geo="eu")
+@pytest.mark.parametrize(
+    ("provider", "model", "geo", "dearer"),
+    [
+        ("anthropic", "claude-opus-4-6", "us", True), ("anthropic", "claude-opus-4-6", "global", False),
+        ("openai", "gpt-5.4", "eu", True), ("openai", "gpt-4o", "eu", False), ("openai", "gpt-5.4", None, False),
+        ("vertex_ai", "claude-sonnet-4-5", "europe-west1", True), ("vertex_ai", "claude-sonnet-4-5", "global", False),
+        ("vertex_ai", "claude-3-haiku", "europe-west1", False), ("groq", "llama-3.3-70b-versatile", "us", False),
+    ],
+)  # fmt: skip
+def test_a_place_costs_a_tenth_more_where_the_price_pages_say_so(
+    provider: str, model: str, geo: str | None, dearer: bool
+) -> None:
+    plain = Decimal(cost(None, provider, model, input_tokens=10)["input"][1])
+    found = Decimal(cost(None, provider, model, input_tokens=10, inference_geo=geo)["input"][1])
+    assert found == (plain * Decimal("1.1") if dearer else plain)
 
 
 def test_an_hour_is_rounded_to_the_last_digit_that_counts() -> None:

@@ -259,6 +259,24 @@ def test_a_setting_names_the_provider_of_a_host_with_or_without_its_port(known: 
     assert hosts.provider("openai", "LLM.internal", 8000, "/v1/chat/completions", "", known) == slug
 
 
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [
+        ("api.openai.com", None),
+        ("eu.api.openai.com", "eu"),
+        ("US.api.openai.com", "us"),
+        ("aiplatform.googleapis.com", None),
+        ("europe-west1-aiplatform.googleapis.com", "europe-west1"),
+        ("aiplatform.eu.rep.googleapis.com", "eu"),
+        (".api.openai.com", None),
+        ("api.anthropic.com", None),
+        ("eu.api.openai.com.evil.example", None),
+    ],
+)
+def test_the_host_tells_where_the_model_runs(host: str, place: str | None) -> None:
+    assert hosts.place(host) == place
+
+
 def test_a_setting_wins_over_what_is_known_of_a_host() -> None:
     known = {"api.openai.com": "openai-proxy", "localhost:11434": "llamafile"}
     assert hosts.provider("openai", "api.openai.com", None, "/", "", known) == "openai-proxy"
