@@ -298,7 +298,7 @@ def test_azures_path_and_a_vendors_sdk_tell_the_provider_behind_an_unknown_host(
 # A body of every shape at once.
 EVERYTHING = (
     b'{"model": 1, "messages": 1, "prompt": 1, "input": 1, "contents": 1, "content": 1, "requests": 1, "instances": 1, '
-    b'"anthropic_version": 1, "agent_id": 1, "document": 1, "documents": 1, "query": 1, "texts": 1}'
+    b'"anthropic_version": 1, "agent_id": 1, "document": 1, "documents": 1, "query": 1, "texts": 1, "voice": 1}'
 )
 
 
