@@ -28,8 +28,8 @@ from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
 
-# Rows per transaction: what the pipeline hands over as one when much waits, so that one delivery is one COMMIT and a line
-# of the rollups is changed once for all rows that add to it. Locks on those lines are held for about 10 ms.
+# Rows per transaction: what the pipeline hands over as one when much waits, so that one delivery is one COMMIT and a
+# line of the rollups is changed once for all rows that add to it. Locks on those lines are held for about 10 ms.
 CHUNK_ROWS = 1024
 # Days around today for which partitions are made. Rows of other days go to the default partition.
 DAYS_BACK, DAYS_AHEAD = 7, 2
