@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -75,7 +76,6 @@ _VENDORS = (
 )
 # Providers whose SDKs people point at other servers: there the server's name says more.
 _WIRES = frozenset({"openai", "anthropic"})
-_EXACT = 15
 _NOTHING = StandardLoggingModelInformation()
 _encode = msgspec.json.Encoder().encode
 
@@ -97,13 +97,17 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
     """The call as `llmlog.*` attributes."""
     name = redact.name
     model, response_model = name(facts.request_model), name(facts.response_model)
-    provider = _provider(facts.provider, facts.host, facts.port, response_model or model, reading.provider_hosts)
+    api_base, host, port = _base(facts.api_base) if facts.api_base.__class__ is str else (None, None, None)
+    if facts.host is not None:
+        host, port = facts.host, facts.port
+    provider = _provider(facts.provider, host, port, response_model or model, reading.provider_hosts)
     if model and (prefix := provider or facts.provider) and model.startswith(f"{prefix}/"):
         model = model[len(prefix) + 1 :] or model
     usage = _usage(facts)
     call_id = name(facts.call_id) or f"{span.trace_id}-{span.span_id}"
-    # A session names a call of the Responses API only together with its own ids.
-    call_type = "responses" if facts.responses_api else _CALL_TYPES.get(facts.operation, facts.operation)
+    # The ids of OpenAI's Responses API begin so, and no others.
+    is_response = facts.responses_api or (facts.response_id.__class__ is str and facts.response_id.startswith("resp_"))
+    call_type = "responses" if is_response else _CALL_TYPES.get(facts.operation, facts.operation)
     if provider == "anthropic" and call_type == "completion":
         call_type = "anthropic_messages"
     start, end = span.start_ns / 1e9, max(span.end_ns, span.start_ns) / 1e9
@@ -135,14 +139,13 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
         ("llmlog.custom_llm_provider", provider),
         ("llmlog.model_group", model),
         ("llmlog.response_model", response_model),
-        ("llmlog.api_base", facts.api_base),
+        ("llmlog.api_base", api_base),
         ("llmlog.end_user", facts.end_user),
         ("llmlog.metadata.user_api_key_user_id", facts.user_id),
         ("llmlog.metadata.user_api_key_team_id", facts.team_id),
         ("llmlog.metadata.user_api_key_team_alias", facts.team_alias),
         ("llmlog.metadata.user_api_key_org_id", facts.organization_id),
         ("llmlog.metadata.user_api_key_alias", facts.api_key_alias),
-        ("llmlog.usage.service_tier", facts.service_tier),
     ):
         if value is not None and (said := name(value)) is not None:
             made[key] = said
@@ -188,6 +191,21 @@ def _document(value: Any) -> str:
         return _encode(value).decode()
     except (UnicodeEncodeError, TypeError, OverflowError, RecursionError, ValueError):
         return _encode(redact.storable(value)).decode()
+
+
+@lru_cache(maxsize=256)
+def _base(url: str) -> tuple[str | None, str | None, int | None]:
+    """A base URL without user info and query, and its host and port."""
+    try:
+        parts = urlsplit(url[: redact.MAX_NAME])
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None, None, None
+    if not host or parts.scheme not in {"http", "https"}:
+        return None, None, None
+    shown = f"[{host}]" if ":" in host else host
+    base = f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+    return redact.clean(base)[: redact.MAX_NAME], host, port
 
 
 def _provider(given: Any, host: Any, port: Any, model: str | None, known: Mapping[str, str]) -> str | None:
@@ -293,6 +311,7 @@ _USAGE = (
     ("llmlog.usage.output_audio_tokens", "output_audio_tokens"),
     ("llmlog.usage.reasoning_tokens", "reasoning_tokens"),
     ("llmlog.usage.web_search_requests", "web_search_requests"),
+    ("llmlog.usage.service_tier", "service_tier"),
     ("llmlog.usage.source", "source"),
 )
 

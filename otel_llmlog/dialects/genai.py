@@ -12,7 +12,7 @@ from typing import Any
 from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import ERROR, Span
-from otel_llmlog.dialects.values import class_name, count, flag, seconds, word, words
+from otel_llmlog.dialects.values import class_name, count, flag, items, json_of, seconds, word, words
 
 NAME = "genai"
 GAPS: tuple[str, ...] = (
@@ -136,8 +136,6 @@ def _answer(given: Mapping[str, Any]) -> Any:
 
 def with_system(messages: Any, system: Any) -> Any:
     """The messages with the system's instructions, which the conventions keep apart, as the first of them."""
-    from otel_llmlog.dialects.values import items, json_of
-
     found = json_of(system)
     first = {"role": "system", "parts": system if found is None else found}
     return [first, *items(messages)]

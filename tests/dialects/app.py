@@ -11,6 +11,7 @@ sink decodes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -106,14 +107,27 @@ class LogsToFile:
 
 
 resource = Resource.create({"service.name": "shop"})
-provider = TracerProvider(resource=resource)
-provider.add_span_processor(SimpleSpanProcessor(SpansToFile()))
-trace.set_tracer_provider(provider)
+if "logfire" in ON:
+    import logfire
+
+    # Logfire sets a provider of its own.
+    logfire.configure(
+        send_to_logfire=False,
+        console=False,
+        inspect_arguments=False,
+        additional_span_processors=[SimpleSpanProcessor(SpansToFile())],
+    )
+    provider: Any = trace.get_tracer_provider()
+else:
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(SimpleSpanProcessor(SpansToFile()))
+    trace.set_tracer_provider(provider)
 logs = LoggerProvider(resource=resource)
 logs.add_log_record_processor(SimpleLogRecordProcessor(LogsToFile()))
 _logs.set_logger_provider(logs)
 
 if "ours" in ON:
+    import httpx2  # noqa: F401 - whole before the SDK looks for it
     import otel_llmlog
 
     otel_llmlog.instrument()
@@ -142,18 +156,13 @@ if "genai" in ON:
 
     Official().instrument()
 if "logfire" in ON:
-    import logfire
-
-    logfire.configure(send_to_logfire=False, console=False, inspect_arguments=False)
-    logfire.instrument_openai() if CLIENT == "openai" else logfire.instrument_anthropic()
-    # Logfire sets a provider of its own: its spans go to the same file.
-    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(SpansToFile()))
+    logfire.instrument_anthropic() if CLIENT == "anthropic" else logfire.instrument_openai()
 tracer = trace.get_tracer("app")
 
 PLAIN = "Name a river. [usage: input=120 output=40 cached=20 reasoning=10]"
 STREAM = "Name a lake. [usage: input=130 output=50 cached=30 reasoning=5]"
 FAILING = "[scenario: error status=400 type=invalid_request_error]"
-RETRIED = "Name a sea. [scenario: error status=500 times=1 key=retried]"
+RETRIED = f"Name a sea. [scenario: error status=500 times=1 key={os.getpid()}]"
 calls: dict[str, Callable[[], Any]] = {}
 
 
@@ -205,7 +214,12 @@ def with_anthropic() -> None:
 def with_litellm() -> None:
     import litellm
 
-    litellm.callbacks = ["otel"]
+    if "litellm_v2" in ON:
+        from litellm.integrations.otel.logger import OpenTelemetryV2, OpenTelemetryV2Config
+
+        litellm.callbacks = [OpenTelemetryV2(config=OpenTelemetryV2Config(), tracer_provider=provider)]
+    elif "litellm_v1" in ON:
+        litellm.callbacks = ["otel"]
 
     def ask(text: str, **more: Any) -> Any:
         answer = litellm.completion(
@@ -246,7 +260,8 @@ def with_pydantic_ai() -> None:
 {"openai": with_openai, "anthropic": with_anthropic, "litellm": with_litellm, "pydantic_ai": with_pydantic_ai}[CLIENT]()
 
 for name, call in calls.items():
-    with tracer.start_as_current_span(name):
+    # LiteLLM v1 writes on the span that is there, the next call over it.
+    with contextlib.nullcontext() if "litellm_v1" in ON else tracer.start_as_current_span(name):
         try:
             call()
         except Exception as error:
@@ -263,9 +278,3 @@ if CLIENT == "litellm":
         if quiet >= 10:
             break
         time.sleep(0.1)
-if "ours" in ON:
-    trace.get_tracer_provider().force_flush()
-    otel_llmlog.instrument  # noqa: B018
-    provider.force_flush()
-file.flush()
-os._exit(0) if "logfire" in ON else None
