@@ -90,13 +90,16 @@ class PostgresExporter:
         try:
             session = self._connected()
             self._remove_old_rows(session)
-            events = [record for record in records if record.kind == "log"]
-            calls = [record for record in records if record.kind != "log"] if events else records
+            others = [record for record in records if record.kind != "span"]
+            calls = [record for record in records if record.kind == "span"] if others else records
+            if any("llmlog.described_by" in record.attributes for record in calls):
+                session.expect_described()
             ordered = _in_key_order(calls, rejected)
             self._see_to_days(session, ordered)
             written = self._store(session, ordered, rejected)
-            if events:
-                written += session.append_audit(events, rejected)
+            if others:
+                written += session.append_audit([record for record in others if record.kind == "log"], rejected)
+                written += session.append_contents([record for record in others if record.kind == "content"], rejected)
         except psycopg.Error as error:
             self._drop()
             raise StoreUnavailable(failure(error).advice) from None

@@ -14,8 +14,11 @@ CREATE TABLE llmlog.described_calls (
     trace_id       text        NOT NULL,
     span_id        text        NOT NULL,
     start_time     timestamptz NOT NULL,
+    end_time       timestamptz NOT NULL,
     parent_span_id text,
     response_id    text,
+    model          text,
+    beside         integer     NOT NULL,
     rank           integer     NOT NULL,
     own_same       boolean     NOT NULL DEFAULT false,
     own_below      boolean     NOT NULL DEFAULT false,
@@ -23,10 +26,11 @@ CREATE TABLE llmlog.described_calls (
     PRIMARY KEY (trace_id, span_id, start_time)
 ) WITH (fillfactor = 90);
 
-CREATE INDEX described_calls_parent_span_id ON llmlog.described_calls (trace_id, parent_span_id) WHERE parent_span_id IS NOT NULL;
+CREATE INDEX described_calls_parent_span_id ON llmlog.described_calls (trace_id, parent_span_id, start_time) WHERE parent_span_id IS NOT NULL;
 CREATE INDEX described_calls_response_id ON llmlog.described_calls (trace_id, response_id) WHERE response_id IS NOT NULL;
 
 COMMENT ON TABLE llmlog.described_calls IS 'Spans of others that describe a call: what of them belongs together, and which are shown in spend_logs. Same key as spend_logs.';
+COMMENT ON COLUMN llmlog.described_calls.beside IS 'Above 0: its span is not the parent of what it describes, but lies beside it. The higher is the outer one.';
 COMMENT ON COLUMN llmlog.described_calls.rank IS 'How well informed the description is; of those of one request the highest is shown.';
 COMMENT ON COLUMN llmlog.described_calls.own_same IS 'A row of our own capture has its response id, or is its parent.';
 COMMENT ON COLUMN llmlog.described_calls.own_below IS 'A row of our own capture is its child.';
@@ -56,6 +60,16 @@ CREATE INDEX waiting_contents_arrived_at ON llmlog.waiting_contents (arrived_at)
 
 COMMENT ON TABLE llmlog.waiting_contents IS 'Contents that came without their span, for a day: the row of the span takes them along.';
 
+-- Older events have a message each: they are put together as they come. What is there already is not said twice.
+CREATE FUNCTION llmlog.contents_joined(kept jsonb, given jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN kept IS NULL OR given IS NULL THEN coalesce(kept, given)
+        WHEN jsonb_typeof(kept) = 'array' AND jsonb_typeof(given) = 'array' AND NOT kept @> given THEN kept || given
+        ELSE kept
+    END
+$$;
+
 -- A row that came into spend_logs (1) or went (-1).
 CREATE TYPE llmlog.changed_call AS (n int, call llmlog.spend_logs);
 
@@ -82,7 +96,8 @@ $$;
 COMMENT ON FUNCTION llmlog.are_described() IS 'Whether spans of others have ever been stored: then whoever stores rows says which, by add_described.';
 COMMENT ON FUNCTION llmlog.expect_described() IS 'Says so, in a transaction of its own, before the first of them is stored.';
 
--- The lines of these spans and of all that are joined to them, by parent and child or by one response id in one trace.
+-- The lines of these spans and of all that are joined to them: by parent and child, by one response id in one trace, or
+-- because one lies beside the other and was begun while it lasted.
 CREATE FUNCTION llmlog.described_together(traces text[], spans text[]) RETURNS llmlog.described_calls[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -104,6 +119,13 @@ BEGIN
             SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.parent_span_id = w.span_id
             UNION
             SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.response_id = w.response_id
+            UNION
+            SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.parent_span_id = w.parent_span_id
+            WHERE w.beside > d.beside AND d.start_time >= w.start_time AND d.start_time <= w.end_time AND d.model = w.model
+            UNION
+            SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.parent_span_id = w.parent_span_id
+            WHERE d.beside > w.beside AND w.start_time >= d.start_time AND w.start_time <= d.end_time AND d.model = w.model
+              AND d.start_time > w.start_time - interval '1 hour'
             EXCEPT
             SELECT f.* FROM unnest(found) f
         ) n;
@@ -113,8 +135,9 @@ END;
 $$;
 
 -- For each of these lines, which are complete as above, whether it is to be hidden. It depends on the set of lines alone,
--- not on their order. Spans of one request: those of one response id, and a span and the only one inside it. A span that
--- holds several requests is none itself. A request that our own capture saw needs no other row.
+-- not on their order. Spans of one request: those of one response id, and a span and the only one inside it or beside it
+-- within its time. A span that holds several requests is none itself. A request that our own capture saw needs no other
+-- row.
 CREATE FUNCTION llmlog.described_hidden(lines llmlog.described_calls[]) RETURNS boolean[]
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -126,16 +149,21 @@ BEGIN
     SELECT array_agg(l ORDER BY at) INTO labels
     FROM (
         SELECT at, CAST(min(at) OVER (PARTITION BY trace_id, response_id, CASE WHEN response_id IS NULL THEN at END) AS int) AS l
-        FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, parent_span_id, response_id, rank, own_same, own_below, hidden, at)
+        FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, at)
     ) n;
     LOOP
         before := labels;
         WITH RECURSIVE n AS MATERIALIZED (
-            SELECT trace_id, span_id, parent_span_id, own_below, at, labels[at] AS l
-            FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, parent_span_id, response_id, rank, own_same, own_below, hidden, at)
+            SELECT trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, own_below, at, labels[at] AS l
+            FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, at)
         ), edges AS MATERIALIZED (
             SELECT p.at AS parent, p.l AS parent_l, p.own_below, k.at AS child, k.l AS child_l
             FROM n p JOIN n k ON k.trace_id = p.trace_id AND k.parent_span_id = p.span_id AND k.at <> p.at
+            UNION
+            SELECT p.at, p.l, p.own_below, k.at, k.l
+            FROM n p JOIN n k ON k.trace_id = p.trace_id AND k.parent_span_id = p.parent_span_id AND p.beside > k.beside
+                 AND k.model = p.model AND k.start_time >= p.start_time AND k.start_time <= p.end_time
+                 AND (p.response_id IS NULL OR k.response_id IS NULL OR p.response_id = k.response_id)
         ), wide AS (
             SELECT parent AS at FROM edges GROUP BY parent, own_below HAVING own_below OR min(child_l) <> max(child_l)
             UNION
@@ -156,7 +184,7 @@ BEGIN
                OR 1 < row_number() OVER (PARTITION BY l, wide ORDER BY rank DESC, start_time DESC, span_id DESC) AS is_hidden
         FROM (
             SELECT rank, start_time, span_id, own_same, own_below, at, labels[at] AS l, coalesce(CAST(at AS int) = ANY (several), false) AS wide
-            FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, parent_span_id, response_id, rank, own_same, own_below, hidden, at)
+            FROM unnest(lines) WITH ORDINALITY AS n (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, at)
         ) n
     ) n;
     RETURN hidden;
@@ -165,15 +193,16 @@ $$;
 
 COMMENT ON FUNCTION llmlog.described_hidden IS 'Which descriptions of the same requests are not shown. A function of the set of lines alone.';
 
--- Newly stored rows: descriptions by others (seven arrays), and of our own capture (four). Hides and shows rows of
+-- Newly stored rows: descriptions by others (nine arrays), and of our own capture (six). Hides and shows rows of
 -- spend_logs as they tell, and answers which came (1) and went (-1).
 --
 -- Writers that meet in one trace must see each other, so each takes the locks of its traces, 64 for all traces, in
 -- their order; then, where a row belongs to a chain, all those of chains. They are held until COMMIT.
 CREATE FUNCTION llmlog.settle_described(
-    start_time timestamptz[], trace_id text[], span_id text[], parent_span_id text[], response_id text[], rank int[],
-    end_time timestamptz[],
-    own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[]
+    start_time timestamptz[], trace_id text[], span_id text[], parent_span_id text[], response_id text[], end_time timestamptz[],
+    model text[], beside int[], rank int[],
+    own_start_time timestamptz[], own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[],
+    own_model text[]
 ) RETURNS SETOF llmlog.changed_call
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -188,15 +217,15 @@ DECLARE
     day    timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('llmlog.described_calls'), s.stripe)
-    FROM (SELECT DISTINCT hashtext(i) & 63 AS stripe FROM unnest($2 || $8) i ORDER BY 1) s;
+    FROM (SELECT DISTINCT hashtext(i) & 63 AS stripe FROM unnest($2 || $11) i ORDER BY 1) s;
 
-    INSERT INTO llmlog.described_calls (trace_id, span_id, start_time, parent_span_id, response_id, rank)
-    SELECT * FROM unnest($2, $3, $1, $4, $5, $6)
+    INSERT INTO llmlog.described_calls (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank)
+    SELECT * FROM unnest($2, $3, $1, $6, $4, $5, $7, $8, $9)
     ON CONFLICT DO NOTHING;
 
     -- Our own rows of now, to the descriptions that are there.
     WITH own AS (
-        SELECT * FROM unnest($8, $9, $10, $11) o (t, s, p, r)
+        SELECT * FROM unnest($11, $12, $13, $14, $10, $15) o (t, s, p, r, b, m)
     ), met AS (
         SELECT d.trace_id, d.span_id, d.start_time, true AS below
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.span_id = o.p
@@ -206,6 +235,11 @@ BEGIN
         UNION ALL
         SELECT d.trace_id, d.span_id, d.start_time, false
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.response_id = o.r
+        UNION ALL
+        SELECT d.trace_id, d.span_id, d.start_time, true
+        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.p
+        WHERE d.beside > 0 AND o.b >= d.start_time AND o.b <= d.end_time AND d.model = o.m AND (d.response_id IS NULL OR o.r IS NULL)
+          AND d.start_time > o.b - interval '1 hour'
     ), marked AS (
         UPDATE llmlog.described_calls d
         SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same
@@ -220,13 +254,16 @@ BEGIN
     -- Descriptions of now, to our own rows that are there: a request begins while the span that describes it lasts. A
     -- minute's leave for clocks; an hour at a time, so that one span that claims a year does not make this read one.
     FOR span IN
-        SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '1 minute' AS since,
+        SELECT array_agg(DISTINCT g.t) AS traces,
+               -- One without duration was written when its request had ended.
+               min(g.s - CASE WHEN g.e > g.s THEN interval '1 minute' ELSE interval '1 hour' END) AS since,
                max(least(g.e, g.s + interval '1 hour')) + interval '1 minute' AS until
-        FROM unnest($2, $1, $7) g (t, s, e) GROUP BY date_trunc('hour', g.s)
+        FROM unnest($2, $1, $6) g (t, s, e) GROUP BY date_trunc('hour', g.s)
     LOOP
         EXECUTE format($statement$
             WITH own AS MATERIALIZED (
-                SELECT s.trace_id, s.span_id, s.parent_span_id, s.request_id FROM llmlog.spend_logs s
+                SELECT s.trace_id, s.span_id, s.parent_span_id, nullif(s.request_id, s.call_id) AS request_id, s.start_time, s.model
+                FROM llmlog.spend_logs s
                 WHERE s.start_time >= %1$L AND s.start_time <= %2$L AND s.trace_id = ANY ($1) AND s.described_by IS NULL
             ), met AS (
                 SELECT d.trace_id, d.span_id, d.start_time, true AS below
@@ -237,6 +274,11 @@ BEGIN
                 UNION ALL
                 SELECT d.trace_id, d.span_id, d.start_time, false
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.response_id = o.request_id
+                UNION ALL
+                SELECT d.trace_id, d.span_id, d.start_time, true
+                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.parent_span_id
+                WHERE d.beside > 0 AND o.start_time >= d.start_time AND o.start_time <= d.end_time AND d.model = o.model
+                  AND (d.response_id IS NULL OR o.request_id IS NULL) AND d.start_time > o.start_time - interval '1 hour'
             )
             UPDATE llmlog.described_calls d
             SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same
@@ -258,10 +300,10 @@ BEGIN
            array_agg(x.line) FILTER (WHERE NOT x.hide AND x.hidden)
     INTO going, coming
     FROM (
-        SELECT CAST(ROW(l.trace_id, l.span_id, l.start_time, l.parent_span_id, l.response_id, l.rank, l.own_same, l.own_below,
-                        l.hidden) AS llmlog.described_calls) AS line,
+        SELECT CAST(ROW(l.trace_id, l.span_id, l.start_time, l.end_time, l.parent_span_id, l.response_id, l.model, l.beside, l.rank,
+                        l.own_same, l.own_below, l.hidden) AS llmlog.described_calls) AS line,
                l.hide, l.hidden, g.s IS NOT NULL AS given
-        FROM unnest(lines, hide) l (trace_id, span_id, start_time, parent_span_id, response_id, rank, own_same, own_below, hidden, hide)
+        FROM unnest(lines, hide) l (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, hide)
         LEFT JOIN (SELECT DISTINCT t, s FROM unnest($2, $3) g (t, s)) g ON g.t = l.trace_id AND g.s = l.span_id
     ) x;
 
@@ -332,23 +374,26 @@ BEGIN
     IF EXISTS (SELECT FROM llmlog.waiting_contents) THEN
         WITH told AS (
             DELETE FROM llmlog.waiting_contents w
-            USING unnest(lines, hide) l (trace_id, span_id, start_time, parent_span_id, response_id, rank, own_same, own_below, hidden, hide)
+            USING unnest(lines, hide) l (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, hide)
             WHERE NOT l.hide AND w.trace_id = l.trace_id AND w.span_id = l.span_id
             RETURNING w.trace_id, w.span_id, l.start_time, w.messages, w.response
         )
         INSERT INTO llmlog.spend_log_contents AS kept (trace_id, span_id, start_time, messages, response)
         SELECT * FROM told
         ON CONFLICT (start_time, trace_id, span_id) DO UPDATE
-        SET messages = coalesce(kept.messages, excluded.messages), response = coalesce(kept.response, excluded.response);
+        SET messages = llmlog.contents_joined(kept.messages, excluded.messages),
+            response = llmlog.contents_joined(kept.response, excluded.response);
     END IF;
 END;
 $$;
 
--- What add_calls does, where rows may be described by others: these come first, then seven arrays of links.
+-- What add_calls does, where rows may be described by others: fifteen arrays of that come first, then seven of links.
 CREATE FUNCTION llmlog.add_described(
     described_start_time timestamptz[], described_trace_id text[], described_span_id text[], described_parent_span_id text[],
-    described_response_id text[], described_rank int[], described_end_time timestamptz[],
-    own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[],
+    described_response_id text[], described_end_time timestamptz[], described_model text[], described_beside int[],
+    described_rank int[],
+    own_start_time timestamptz[], own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[],
+    own_model text[],
     start_time timestamptz[], trace_id text[], span_id text[], response_id text[], previous_id text[],
     conversation_id text[], chain_session_id text[],
     hour timestamptz[], key uuid[], model text[], response_model text[], provider text[], team_id text[], team_alias text[],
@@ -371,7 +416,7 @@ DECLARE
     folded   timestamptz;
 BEGIN
     SELECT array_agg(CAST(s AS llmlog.changed_call)) INTO changed
-    FROM llmlog.settle_described($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) s;
+    FROM llmlog.settle_described($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) s;
 
     -- Together with the sums that were given, so that each line is locked once, in the one order of all writers.
     SELECT array_agg(CAST(h AS llmlog.spend_hourly)) INTO hourly
@@ -381,7 +426,7 @@ BEGIN
                CAST(sum(g.t1) AS bigint), CAST(sum(g.t2) AS bigint), CAST(sum(g.t3) AS bigint), CAST(sum(g.t4) AS bigint),
                CAST(sum(g.t5) AS bigint), CAST(sum(g.t6) AS bigint), sum(g.spend)
         FROM (
-            SELECT * FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
+            SELECT * FROM unnest($23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43)
             UNION ALL
             SELECT date_trunc('hour', c.start_time, 'UTC'),
                    llmlog.spend_hourly_key(c.model, c.response_model, c.provider, c.team_id, c.team_alias, c.organization_id,
@@ -404,7 +449,7 @@ BEGIN
                (array_agg(g.last_model ORDER BY g.last_start DESC))[1], (array_agg(g.last_user_id ORDER BY g.last_start DESC))[1],
                (array_agg(g.last_team_id ORDER BY g.last_start DESC))[1], (array_agg(g.last_end_user ORDER BY g.last_start DESC))[1]
         FROM (
-            SELECT * FROM unnest($40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, $54, $55, $56, $57, $58)
+            SELECT * FROM unnest($44, $45, $46, $47, $48, $49, $50, $51, $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62)
             UNION ALL
             SELECT c.session_id,
                    CASE c.n WHEN 1 THEN c.start_time ELSE 'infinity' END,
@@ -423,7 +468,7 @@ BEGIN
         GROUP BY g.session_id
     ) t;
     PERFORM llmlog.add_calls(
-        $12, $13, $14, $15, $16, $17, $18,
+        $16, $17, $18, $19, $20, $21, $22,
         h.hour, h.key, h.model, h.response_model, h.provider, h.team_id, h.team_alias, h.organization_id, h.user_id, h.api_key,
         h.api_key_alias, h.status, h.calls, h.unpriced, h.t1, h.t2, h.t3, h.t4, h.t5, h.t6, h.spend,
         t.id, t.first, t.last, t.until, t.calls, t.failed, t.unknown, t.hits, t.t1, t.t2, t.t3, t.t4, t.t5, t.t6, t.spend,
@@ -517,14 +562,16 @@ BEGIN
         SELECT g.t, g.s, d.start_time, g.m, g.r
         FROM given g JOIN llmlog.described_calls d ON d.trace_id = g.t AND d.span_id = g.s AND NOT d.hidden
         ON CONFLICT (start_time, trace_id, span_id) DO UPDATE
-        SET messages = coalesce(kept.messages, excluded.messages), response = coalesce(kept.response, excluded.response)
+        SET messages = llmlog.contents_joined(kept.messages, excluded.messages),
+            response = llmlog.contents_joined(kept.response, excluded.response)
         RETURNING kept.trace_id, kept.span_id
     )
     INSERT INTO llmlog.waiting_contents AS kept (trace_id, span_id, messages, response)
     SELECT g.t, g.s, g.m, g.r FROM given g
     WHERE NOT EXISTS (SELECT FROM told WHERE told.trace_id = g.t AND told.span_id = g.s)
     ON CONFLICT (trace_id, span_id) DO UPDATE
-    SET messages = coalesce(kept.messages, excluded.messages), response = coalesce(kept.response, excluded.response);
+    SET messages = llmlog.contents_joined(kept.messages, excluded.messages),
+        response = llmlog.contents_joined(kept.response, excluded.response);
 
     DELETE FROM llmlog.waiting_contents WHERE ctid = ANY (ARRAY(
         SELECT w.ctid FROM llmlog.waiting_contents w WHERE w.arrived_at < now() - interval '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED
