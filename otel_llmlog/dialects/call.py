@@ -103,6 +103,9 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
     provider = _provider(facts.provider, host, port, response_model or model, reading.provider_hosts)
     if model and (prefix := provider or facts.provider) and model.startswith(f"{prefix}/"):
         model = model[len(prefix) + 1 :] or model
+    if facts.failed and not facts.input_tokens and not facts.output_tokens:
+        # Some write a 0 for what nobody counted.
+        facts.input_tokens = facts.output_tokens = None
     usage = _usage(facts)
     call_id = name(facts.call_id) or f"{span.trace_id}-{span.span_id}"
     # The ids of OpenAI's Responses API begin so, and no others.

@@ -19,7 +19,10 @@ NAME = "litellm"
 GAPS = (
     "v1 writes on the app's own span: of several calls inside one span it keeps the last, with that span's times",
     "v1 gives cache and reasoning tokens as the text of a Python object; of that only these counts are read",
+    "v2 has no reasoning tokens",
     "an hour's cache writes are not told from those of five minutes",
+    "spans are made when the call is over: no parents of what is inside it, and in a trace of their own where the app"
+    " names no parent (`litellm_parent_otel_span`)",
 )
 CALL_ID = "litellm.call_id"
 # Children that repeat the call as the provider got it.
@@ -54,6 +57,8 @@ def read(span: Span, content: bool) -> Facts | None:
         written = said.get("cache_creation_tokens") or said.get("cache_creation_input_tokens")
         found.cache_write_tokens = found.cache_write_tokens or written
         found.reasoning_tokens = found.reasoning_tokens or said.get("reasoning_tokens")
+    if found.stream is None:
+        found.stream = flag(get("litellm.request.streaming"))
     found.cache_hit = flag(get("litellm.cache_hit"))
     found.stated_cost = cost(get("gen_ai.cost.total_cost") or get("litellm.cost.total"))
     if found.cache_hit and found.stated_cost is None:

@@ -13,7 +13,7 @@ from otel_llmlog.dialects.values import cost, seconds
 
 NAME = "openlit"
 GAPS = (
-    "reasoning tokens of OpenAI's calls are not there",
+    "reasoning tokens of OpenAI's chat API are not there",
     "an hour's cache writes are not told from those of five minutes",
     "its cost is 0 where it knows no price: it counts only where it is more and we know none",
 )

@@ -1,5 +1,6 @@
 """The Vercel AI SDK: `ai.*` beside some of the GenAI conventions. Requests are the spans `….doGenerate` and the like.
 
+Seen with ai 5.0 and @ai-sdk/openai 2.0.
 https://ai-sdk.dev/docs/ai-sdk-core/telemetry
 """
 
@@ -14,6 +15,7 @@ from otel_llmlog.dialects.values import count, mapping, names, seconds, word
 
 NAME = "vercel"
 GAPS = (
+    "generateText of version 5 has neither cache nor reasoning tokens: what was cached is priced as if it was not",
     "the server's name is not there: a provider behind another base URL is the one the SDK was told",
     "an hour's cache writes are not told from those of five minutes",
 )
