@@ -31,7 +31,7 @@ def read(span: Span, content: bool) -> Facts | None:
     operation = _OPERATIONS.get(named.rpartition(".")[2]) if named.__class__ is str else None
     if operation is None:
         # The SDK's newer spans are the conventions' own.
-        if get(genai.OPERATION) not in {"chat", "embeddings"} or span.kind != CLIENT:
+        if get(genai.OPERATION) not in ("chat", "embeddings") or span.kind != CLIENT:
             return None
         operation = str(get(genai.OPERATION))
     found = genai.facts(NAME, span, operation, content)

@@ -32,7 +32,7 @@ CREATE INDEX described_calls_response_id ON llmlog.described_calls (trace_id, re
 COMMENT ON TABLE llmlog.described_calls IS 'Spans of others that describe a call: what of them belongs together, and which are shown in spend_logs. Same key as spend_logs.';
 COMMENT ON COLUMN llmlog.described_calls.beside IS 'Above 0: its span is not the parent of what it describes, but lies beside it. The higher is the outer one.';
 COMMENT ON COLUMN llmlog.described_calls.rank IS 'How well informed the description is; of those of one request the highest is shown.';
-COMMENT ON COLUMN llmlog.described_calls.own_same IS 'A row of our own capture has its response id or its very span id, or is its parent.';
+COMMENT ON COLUMN llmlog.described_calls.own_same IS 'A row of our own capture has its response id, or is its parent.';
 COMMENT ON COLUMN llmlog.described_calls.own_below IS 'A row of our own capture is its child.';
 COMMENT ON COLUMN llmlog.described_calls.hidden IS 'Another row tells of the same request. The row is in hidden_calls.';
 
@@ -223,16 +223,12 @@ BEGIN
     SELECT * FROM unnest($2, $3, $1, $6, $4, $5, $7, $8, $9)
     ON CONFLICT DO NOTHING;
 
-    -- Our own rows of now, to the descriptions that are there. One of the same span: who suppresses what is inside a span
-    -- gives that span for ours.
+    -- Our own rows of now, to the descriptions that are there.
     WITH own AS (
         SELECT * FROM unnest($11, $12, $13, $14, $10, $15) o (t, s, p, r, b, m)
     ), met AS (
         SELECT d.trace_id, d.span_id, d.start_time, true AS below
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.span_id = o.p
-        UNION ALL
-        SELECT d.trace_id, d.span_id, d.start_time, false
-        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.span_id = o.s
         UNION ALL
         SELECT d.trace_id, d.span_id, d.start_time, false
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.s
@@ -272,9 +268,6 @@ BEGIN
             ), met AS (
                 SELECT d.trace_id, d.span_id, d.start_time, true AS below
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.span_id = o.parent_span_id
-                UNION ALL
-                SELECT d.trace_id, d.span_id, d.start_time, false
-                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.span_id = o.span_id
                 UNION ALL
                 SELECT d.trace_id, d.span_id, d.start_time, false
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.span_id

@@ -24,7 +24,8 @@ os.environ.update(
     ANTHROPIC_API_KEY="sk-ant-test-1234567890",
     ANTHROPIC_BASE_URL=URL,
     TRACELOOP_TRACE_CONTENT="true",
-    OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=os.environ.get("CAPTURE", "SPAN_AND_EVENT"),
+    # openlit knows the switch as it was before.
+    OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="true" if "openlit" in ON else "SPAN_AND_EVENT",
     OTEL_SEMCONV_STABILITY_OPT_IN="gen_ai_latest_experimental",
     LANGFUSE_PUBLIC_KEY="pk-lf-test",
     LANGFUSE_SECRET_KEY="sk-lf-test",
@@ -149,7 +150,7 @@ if "openinference" in ON:
 if "openlit" in ON:
     import openlit
 
-    openlit.init(disable_batch=True, disable_metrics=True, pricing_json=os.environ.get("PRICING"))
+    openlit.init(disable_batch=True, disable_metrics=True, pricing_json="none")
 if "genai" in ON:
     from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as Official
 

@@ -71,7 +71,7 @@ def provider() -> Iterator[LocalProvider]:
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes the rows of our own capture over OTLP. As spans they may be missing: logfire suppresses what is inside its own."""
+    """Takes the rows of our own capture over OTLP, as a collector would."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -111,6 +111,7 @@ def _value(given: dict[str, Any]) -> Any:
 def run(provider: LocalProvider, directory: Path, python: Path, client: str, on: tuple[str, ...]) -> list[dict[str, Any]]:
     """Run the app; answers the lines that it wrote, and the rows of our own capture."""
     assert python.exists(), f"{python} is missing: make {python.parents[1].name}/.test"
+    directory.mkdir(exist_ok=True)
     out = directory / "spans.jsonl"
     collector = Collector()
     try:
@@ -174,9 +175,13 @@ def stored(url: str, records: list[Record], generator: random.Random) -> int:
     assert check.check(url).differences == []
     with psycopg.connect(url) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone() or (0,)
-        ours = connection.execute("SELECT DISTINCT described_by FROM llmlog.spend_logs").fetchall()
-    assert ours == [(None,)]
     return int(rows)
+
+
+def requests(found: dict[str, list[spans.Span]]) -> int:
+    """How many the app made, as far as anybody saw: an SDK's retry is seen by our capture alone."""
+    seen = any("llmlog.call_id" in one.attributes for of_call in found.values() for one in of_call)
+    return sum(REQUESTS.get(call, 1) if seen else 1 for call in found)
 
 
 def records(found: dict[str, list[spans.Span]]) -> list[Record]:
@@ -189,11 +194,17 @@ def test_a_dialect_tells_the_same_tokens_and_cost_as_our_own_row(
     provider: LocalProvider, tmp_path: Path, database_url: str, name: str
 ) -> None:
     found = calls(run(provider, tmp_path, *APPS[name]))
+    if name == "logfire":
+        # What is inside its spans is suppressed for everybody: another run tells.
+        other = calls(run(provider, tmp_path / "other", OLDER, "openai", ()))
+        others = {call: [payload for one in of_call if (payload := spans.call(one))] for call, of_call in other.items()}
+    else:
+        others = {}
     dialect = name.split()[-1].removesuffix("_v1").removesuffix("_v2")
     differ: dict[tuple[str, str], set[str]] = {}
     for call, of_call in found.items():
         payloads = [payload for one in of_call if (payload := spans.call(one))]
-        ours = [payload for payload in payloads if payload.described_by is None]
+        ours = others.get(call) or [payload for payload in payloads if payload.described_by is None]
         theirs = [payload for payload in payloads if payload.described_by == dialect]
         assert len(ours) == REQUESTS.get(call, 1), call
         assert len(theirs) == 1, (call, [one.name for one in of_call])
@@ -201,7 +212,7 @@ def test_a_dialect_tells_the_same_tokens_and_cost_as_our_own_row(
         if different := {field for field in wanted if wanted[field] != got[field]}:
             differ[name, call] = different
     assert differ == {key: fields for key, fields in GAPS.items() if key[0] == name}
-    assert stored(database_url, records(found), random.Random(name)) == sum(REQUESTS.get(call, 1) for call in found)
+    assert stored(database_url, records(found), random.Random(name)) == requests(found)
 
 
 PAIRS = [*itertools.combinations(OPENAI, 2), *itertools.combinations(("openllmetry", "openinference", "openlit", "langfuse"), 3)]
@@ -214,8 +225,9 @@ def test_several_at_once_are_one_row_a_request(
     found = calls(run(provider, tmp_path, OLDER, "openai", pair))
     for call, of_call in found.items():
         told = {payload.described_by for one in of_call if (payload := spans.call(one))}
-        assert told == {None, *pair}, call
-    assert stored(database_url, records(found), random.Random("+".join(pair))) == sum(REQUESTS.get(c, 1) for c in found)
+        # Logfire suppresses what is inside its spans.
+        assert told == {None, *pair} or ("logfire" in told and told <= {None, *pair}), call
+    assert stored(database_url, records(found), random.Random("+".join(pair))) == requests(found)
 
 
 OTHER_CLIENTS = [
@@ -235,5 +247,6 @@ def test_frameworks_and_instrumentations_at_once_are_one_row_a_request(
 ) -> None:
     found = calls(run(provider, tmp_path, python, client, on))
     for call, of_call in found.items():
-        assert len({payload.described_by for one in of_call if (payload := spans.call(one))}) > len(on), call
-    assert stored(database_url, records(found), random.Random("+".join(on))) == sum(REQUESTS.get(c, 1) for c in found)
+        told = {payload.described_by for one in of_call if (payload := spans.call(one))}
+        assert len(told) > len(on) or "logfire" in told, call
+    assert stored(database_url, records(found), random.Random("+".join(on))) == requests(found)

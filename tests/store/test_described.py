@@ -126,7 +126,6 @@ CASES = {
         [Said(1, 9, "pydantic_ai"), Said(2, 1, None, "r"), Said(3, 1, "genai", "q")], {2, 3},
     ),
     "the same response id in another trace": ([Said(1, 9, "genai", "r"), Said(2, 9, None, "r", trace=2)], {1, 2}),
-    "ours under the very span of another": ([Said(1, 9, "logfire", None, 0), Said(1, 9, None, None, 0, begins=1)], {1}),
     "ours around another's": ([Said(1, 9, None, "r"), Said(2, 1, "genai", "r")], {1}),
     "three around each other, without ours": (
         [Said(1, 9, "langfuse", lasts=2000), Said(2, 9, "openllmetry", "r", begins=1), Said(3, 2, "genai", "r", begins=2)], {3},
