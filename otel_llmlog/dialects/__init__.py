@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from otel_llmlog.dialects import (
@@ -42,7 +42,14 @@ _BY_KEY: tuple[tuple[str, Read], ...] = (
     (vercel.OPERATION, vercel.read),
 )
 # Told by who wrote it, among spans in the words of the GenAI conventions.
-_BY_SCOPE = (litellm, openllmetry, openlit, pydantic_ai, logfire, anthropic)
+_BY_SCOPE: tuple[tuple[Callable[[Span], bool], Read], ...] = (
+    (litellm.is_theirs, litellm.read),
+    (openllmetry.is_theirs, openllmetry.read),
+    (openlit.is_theirs, openlit.read),
+    (pydantic_ai.is_theirs, pydantic_ai.read),
+    (logfire.is_theirs, logfire.read),
+    (anthropic.is_theirs, anthropic.read),
+)
 
 
 def may_be_call(scope: str, names: Container[str]) -> bool:  # noqa: ARG001 - attributes tell all of them
@@ -71,9 +78,9 @@ def _reader(span: Span) -> Read:
     for key, read in _BY_KEY:
         if key in span.attributes:
             return read
-    for dialect in _BY_SCOPE:
-        if dialect.is_ours(span):
-            return dialect.read
+    for is_theirs, read in _BY_SCOPE:
+        if is_theirs(span):
+            return read
     # Older than the convention's operation names: OpenLLMetry's, whatever the scope is called.
     if genai.OPERATION not in span.attributes:
         return openllmetry.read

@@ -19,7 +19,7 @@ GAPS = (
 )
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether the SDK wrote it."""
     return span.scope.startswith("com.anthropic.")
 

@@ -8,12 +8,12 @@ written as text at once, and what repeats (names, price entries) is looked up on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -76,6 +76,8 @@ _VENDORS = (
 )
 # Providers whose SDKs people point at other servers: there the server's name says more.
 _WIRES = frozenset({"openai", "anthropic"})
+# Scheme, user info, host, port, path.
+_URL = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@:\s]+)(?::(\d{1,5}))?((?:/[^?#\s]*)?)")
 _NOTHING = StandardLoggingModelInformation()
 _encode = msgspec.json.Encoder().encode
 
@@ -154,8 +156,8 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
             made[key] = said
     _write_usage(made, usage)
     _write_cost(made, facts, cost, source)
-    if facts.api_key is not None and (key := name(facts.api_key)):
-        made["llmlog.metadata.user_api_key_hash"] = redact.key_id(key)
+    if facts.api_key is not None and (api_key := name(facts.api_key)):
+        made["llmlog.metadata.user_api_key_hash"] = redact.key_id(api_key)
     if first is not None:
         made["llmlog.completionStartTime"] = first
     if facts.stream is not None:
@@ -181,8 +183,8 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
 
 
 def content_text(content: Any, limit: int) -> str | None:
-    """Messages or an answer as JSON text, long strings cut; None when there are none. Text that is no JSON is a string."""
-    if content is None or content == "" or content == [] or content == {}:
+    """Messages or an answer as JSON text, long strings cut; None when there are none. Other text is a string."""
+    if content is None or content in ("", [], {}):
         return None
     found = json_of(content)
     kept = redact.storable(content if found is None else found, limit)
@@ -199,16 +201,12 @@ def _document(value: Any) -> str:
 @lru_cache(maxsize=256)
 def _base(url: str) -> tuple[str | None, str | None, int | None]:
     """A base URL without user info and query, and its host and port."""
-    try:
-        parts = urlsplit(url[: redact.MAX_NAME])
-        host, port = parts.hostname, parts.port
-    except ValueError:
+    found = _URL.match(url[: redact.MAX_NAME])
+    if found is None:
         return None, None, None
-    if not host or parts.scheme not in {"http", "https"}:
-        return None, None, None
-    shown = f"[{host}]" if ":" in host else host
-    base = f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-    return redact.clean(base)[: redact.MAX_NAME], host, port
+    scheme, host, port, path = found.groups()
+    base = f"{scheme}://{host}{f':{port}' if port else ''}{path.rstrip('/')}"
+    return redact.clean(base), host.strip("[]"), int(port) if port else None
 
 
 def _provider(given: Any, host: Any, port: Any, model: str | None, known: Mapping[str, str]) -> str | None:

@@ -142,7 +142,7 @@ def with_system(messages: Any, system: Any) -> Any:
 
 
 def indexed(given: Mapping[str, Any], prefix: str, most: int = 1000) -> list[dict[str, Any]] | None:
-    """Messages that are spread over attributes, `gen_ai.prompt.0.role`, put together again; None when there are none."""
+    """Messages spread over attributes, `gen_ai.prompt.0.role`, put together again; None when there are none."""
     found: dict[int, dict[str, Any]] = {}
     for key, value in given.items():
         if not key.startswith(prefix):

@@ -52,7 +52,7 @@ def read(span: Span, content: bool) -> Facts | None:
     response_id = json_of(f"[{said}]") if (said := get(f"{_METADATA}id")).__class__ is str else None
     if response_id and str(response_id[0]).startswith("resp_"):
         found.response_id = response_id[0]
-    if (reason := word(items(get(f"{_METADATA}finish_reason"))[:1] and items(get(f"{_METADATA}finish_reason"))[0])) :
+    if reason := word(items(get(f"{_METADATA}finish_reason"))[:1] and items(get(f"{_METADATA}finish_reason"))[0]):
         found.finish_reasons = [reason]
     first = _seconds_from(span.start_ns, get(f"{_SAYS}completion_start_time"))
     if first is not None:
@@ -86,7 +86,10 @@ def _count(found: Facts, usage: Mapping[str, Any]) -> None:
     found.reasoning_tokens = first("output_reasoning_tokens") or count(wrote.get("reasoning_tokens"))
     if "output" in usage and found.reasoning_tokens and "output_reasoning_tokens" in usage:
         found.output_tokens = (found.output_tokens or 0) + found.reasoning_tokens
-    found.input_audio_tokens, found.output_audio_tokens = count(read.get("audio_tokens")), count(wrote.get("audio_tokens"))
+    found.input_audio_tokens, found.output_audio_tokens = (
+        count(read.get("audio_tokens")),
+        count(wrote.get("audio_tokens")),
+    )
 
 
 def _seconds_from(start_ns: int, said: Any) -> float | None:

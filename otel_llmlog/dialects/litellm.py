@@ -21,19 +21,21 @@ GAPS = (
     "v1 gives cache and reasoning tokens as the text of a Python object; of that only these counts are read",
     "v2 has no reasoning tokens",
     "an hour's cache writes are not told from those of five minutes",
-    "spans are made when the call is over: no parents of what is inside it, and in a trace of their own where the app"
-    " names no parent (`litellm_parent_otel_span`)",
+    "spans are made when the call is over: they are no parents of what is inside it",
+    "spans are in a trace of their own where the app names no parent (`litellm_parent_otel_span`)",
 )
 CALL_ID = "litellm.call_id"
 # Children that repeat the call as the provider got it.
 _RAW = "raw_gen_ai_request"
 _OPERATIONS = {"completion": "chat", "acompletion": "chat", "embedding": "embeddings", "aembedding": "embeddings"}
 # `'cached_tokens': 20` in the text of a usage object.
-_COUNTED = re.compile(r"'(cached_tokens|cache_creation_tokens|cache_creation_input_tokens|reasoning_tokens)': (\d{1,12})\b")
+_COUNTED = re.compile(
+    r"'(cached_tokens|cache_creation_tokens|cache_creation_input_tokens|reasoning_tokens)': (\d{1,12})\b"
+)
 _LOOKED_AT = 4096
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether LiteLLM wrote it, or wrote on it."""
     return span.scope == "litellm" or CALL_ID in span.attributes
 

@@ -20,7 +20,7 @@ GAPS = (
 )
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether logfire wrote it."""
     return span.scope.startswith("logfire")
 

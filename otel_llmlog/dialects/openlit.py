@@ -19,7 +19,7 @@ GAPS = (
 )
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether openlit wrote it."""
     return span.scope.startswith("openlit")
 

@@ -24,7 +24,7 @@ _OFFICIAL = ("genai.", "openai_v2", "google_genai")
 _OPERATIONS = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings", "rerank": "rerank"}
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether OpenLLMetry wrote it."""
     scope = span.scope
     return scope.startswith(_SCOPE) and not scope.startswith(_OFFICIAL, len(_SCOPE))

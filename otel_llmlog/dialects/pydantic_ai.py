@@ -20,7 +20,7 @@ GAPS = (
 )
 
 
-def is_ours(span: Span) -> bool:
+def is_theirs(span: Span) -> bool:
     """Whether pydantic-ai wrote it."""
     return span.scope == "pydantic-ai"
 

@@ -112,7 +112,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def items(value: Any) -> list[Any]:
     """The list, or the JSON text of one, or a single value as one; empty for nothing."""
     if value.__class__ is str:
-        found = json_of(value) if value[:1] in "[\"" else None
+        found = json_of(value) if value[:1] in '["' else None
         value = found if found is not None else value
     if isinstance(value, list | tuple):
         return list(value)

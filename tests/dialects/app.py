@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 URL, OUT, CLIENT, *ON = sys.argv[1:]
@@ -31,7 +32,7 @@ os.environ.update(
     LANGFUSE_SECRET_KEY="sk-lf-test",
     LANGFUSE_BASE_URL="http://127.0.0.1:9",
     LITELLM_LOCAL_MODEL_COST_MAP="True",
-    LLMLOG_SPOOL_DIR=os.path.join(os.path.dirname(os.path.abspath(OUT)), "spool"),
+    LLMLOG_SPOOL_DIR=str(Path(OUT).resolve().parent / "spool"),
 )
 if "litellm_v2" in ON:
     os.environ["LITELLM_OTEL_V2"] = "true"
@@ -43,7 +44,7 @@ from opentelemetry.sdk.resources import Resource  # noqa: E402
 from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
 
-file = open(OUT, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the program
+file = Path(OUT).open("a", encoding="utf-8")  # noqa: SIM115 - open as long as the program
 
 
 def plain(value: Any) -> Any:
@@ -75,7 +76,9 @@ class SpansToFile(SpanExporter):
                 start_ns=span.start_time,
                 end_ns=span.end_time,
                 attributes=plain(span.attributes),
-                events=[{"name": e.name, "time_ns": e.timestamp, "attributes": plain(e.attributes)} for e in span.events],
+                events=[
+                    {"name": e.name, "time_ns": e.timestamp, "attributes": plain(e.attributes)} for e in span.events
+                ],
                 status=span.status.status_code.value,
                 status_message=span.status.description or "",
                 scope=span.instrumentation_scope.name,
@@ -128,6 +131,7 @@ _logs.set_logger_provider(logs)
 
 if "ours" in ON:
     import httpx2  # noqa: F401 - whole before the SDK looks for it
+
     import otel_llmlog
 
     otel_llmlog.instrument()
@@ -241,7 +245,7 @@ def with_litellm() -> None:
             for _ in range(100):
                 await asyncio.sleep(0.05)
                 await GLOBAL_LOGGING_WORKER.flush()
-                now = os.path.getsize(OUT)
+                now = Path(OUT).stat().st_size
                 quiet, before = (quiet + 1 if now == before else 0), now
                 if quiet >= 10:
                     break

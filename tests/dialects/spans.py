@@ -58,7 +58,14 @@ def record(one: Span, reading: Reading = PLAIN) -> Record | None:
 def content(line: Mapping[str, Any], reading: Reading) -> Record | None:
     """What the sink stores of a log record."""
     log = Log(
-        line["trace_id"], line["span_id"], line["name"], line["time_ns"], line["body"], line["attributes"], line["scope"], {}
+        line["trace_id"],
+        line["span_id"],
+        line["name"],
+        line["time_ns"],
+        line["body"],
+        line["attributes"],
+        line["scope"],
+        {},
     )
     found = contents_of(log, reading)
     if found is None:

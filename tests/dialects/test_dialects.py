@@ -17,7 +17,9 @@ from otel_llmlog.store import rows
 from tests.dialects import spans
 from tests.dialects.spans import FULL, PLAIN, made
 
-RECORDED = {path.stem: json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "recorded").glob("*.json"))}
+RECORDED = {
+    path.stem: json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "recorded").glob("*.json"))
+}
 
 # Of each call: provider, model, input, output, cache read, cache write, of that for an hour, reasoning, spend.
 RIVER = ("openai", "gpt-4o-mini", 120, 40, 20, 0, 0, 10, "0.0000405")
@@ -105,7 +107,8 @@ def test_with_content_messages_and_answers_are_kept(name: str) -> None:
         assert "Name a" in json.dumps(payload.messages) or payload.status == "failure"
         assert "local provider" in json.dumps(payload.response) or payload.status == "failure"
     failed = next(payload for payload in chats if payload.status == "failure")
-    assert failed.error_information and (failed.error_information.error_message or name == "vercel")
+    assert failed.error_information
+    assert failed.error_information.error_message or name == "vercel"
 
 
 @pytest.mark.parametrize("name", ["openlit", "genai"])
@@ -124,8 +127,10 @@ def test_older_events_of_a_message_each_are_contents_too() -> None:
     ids = {"trace_id": "1" * 32, "span_id": "2" * 16, "time_ns": 1, "attributes": {}, "scope": "s"}
     user = spans.content({**ids, "name": "gen_ai.user.message", "body": {"content": "hi"}}, FULL)
     choice = spans.content({**ids, "name": "gen_ai.choice", "body": {"index": 0, "message": {"content": "ho"}}}, FULL)
-    assert user and json.loads(user.attributes["llmlog.messages"]) == [{"role": "user", "content": "hi"}]
-    assert choice and json.loads(choice.attributes["llmlog.response"]) == [{"index": 0, "message": {"content": "ho"}}]
+    assert user
+    assert json.loads(user.attributes["llmlog.messages"]) == [{"role": "user", "content": "hi"}]
+    assert choice
+    assert json.loads(choice.attributes["llmlog.response"]) == [{"index": 0, "message": {"content": "ho"}}]
     assert spans.content({**ids, "name": "exception", "body": "x"}, FULL) is None
 
 
@@ -147,7 +152,9 @@ NO_CALLS = {
 
 
 @pytest.mark.parametrize("name", NO_CALLS)
-@pytest.mark.parametrize("scope", ["somebody", "litellm", "pydantic-ai", "opentelemetry.instrumentation.openai.v1", "ai"])
+@pytest.mark.parametrize(
+    "scope", ["somebody", "litellm", "pydantic-ai", "opentelemetry.instrumentation.openai.v1", "ai"]
+)
 def test_agents_tools_and_the_like_are_no_calls(name: str, scope: str) -> None:
     assert dialects.call_of(made(NO_CALLS[name], scope=scope), PLAIN) is None
 
@@ -177,46 +184,86 @@ def test_older_names_are_read_like_the_current_ones() -> None:
 
 
 def test_input_that_leaves_cached_tokens_out_gets_them_added() -> None:
-    counts = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1, "gen_ai.usage.cache_read.input_tokens": 90}
+    counts = {
+        "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.output_tokens": 1,
+        "gen_ai.usage.cache_read.input_tokens": 90,
+    }
     payload = spans.call(made(chat(**counts)))
-    assert payload and payload.prompt_tokens == 100
+    assert payload
+    assert payload.prompt_tokens == 100
     payload = spans.call(made(chat(**{**counts, "gen_ai.usage.input_tokens": 100})))
-    assert payload and payload.prompt_tokens == 100
+    assert payload
+    assert payload.prompt_tokens == 100
 
 
 def test_the_servers_name_says_who_stands_behind_an_sdk() -> None:
-    payload = spans.call(made(chat(**{"server.address": "api.groq.com", "gen_ai.request.model": "llama-3.3-70b-versatile"})))
-    assert payload and payload.custom_llm_provider == "groq"
+    payload = spans.call(
+        made(chat(**{"server.address": "api.groq.com", "gen_ai.request.model": "llama-3.3-70b-versatile"}))
+    )
+    assert payload
+    assert payload.custom_llm_provider == "groq"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://ada:secret@api.groq.com:8443/openai/v1/?key=1#x", "https://api.groq.com:8443/openai/v1"),
+        ("http://[::1]:99999999/v1", ""),
+        ("http://[::1]:11434/v1/", "http://[::1]:11434/v1"),
+        ("file:///etc/passwd", ""),
+        (5, ""),
+    ],
+)
+def test_of_a_base_url_neither_user_info_nor_query_is_kept(given: Any, kept: str) -> None:
+    attributes = chat(**{"gen_ai.openai.api_base": given})
+    payload = spans.call(made(attributes, scope="opentelemetry.instrumentation.openai.v1"))
+    assert payload
+    assert payload.api_base == kept
 
 
 @pytest.mark.parametrize("cost", [0, 0.0, "0", -1, float("nan"), True, "much", 10**30])
 def test_a_cost_that_is_none_is_not_believed(cost: Any) -> None:
     unknown = {"gen_ai.request.model": "of-our-own", "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1}
-    for scope, key in (("litellm", "litellm.cost.total"), ("openlit", "gen_ai.usage.cost"), ("pydantic-ai", "operation.cost")):
+    for scope, key in (
+        ("litellm", "litellm.cost.total"),
+        ("openlit", "gen_ai.usage.cost"),
+        ("pydantic-ai", "operation.cost"),
+    ):
         payload = spans.call(made(chat(**unknown, **{key: cost}), scope=scope))
-        assert payload and payload.spend is None
-        assert payload.response_cost_failure_debug_info and "no price" in payload.response_cost_failure_debug_info.error_str
+        assert payload
+        assert payload.spend is None
+        assert payload.response_cost_failure_debug_info
+        assert "no price" in payload.response_cost_failure_debug_info.error_str
 
 
 def test_who_billed_is_believed_and_who_estimates_only_where_we_know_no_price() -> None:
     counts = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 0}
     billed = spans.call(made(chat(**counts, **{"litellm.cost.total": 0.5}), scope="litellm"))
     estimated = spans.call(made(chat(**counts, **{"gen_ai.usage.cost": 0.5}), scope="openlit"))
-    unknown = spans.call(made(chat(**counts, **{"gen_ai.usage.cost": 0.5, "gen_ai.request.model": "x"}), scope="openlit"))
-    assert billed and (billed.spend, billed.cost_source) == (Decimal("0.5"), "litellm")
-    assert estimated and (estimated.spend, estimated.cost_source) == (Decimal("0.00015"), "genai-prices")
-    assert unknown and (unknown.spend, unknown.cost_source) == (Decimal("0.5"), "openlit")
+    unknown = spans.call(
+        made(chat(**counts, **{"gen_ai.usage.cost": 0.5, "gen_ai.request.model": "x"}), scope="openlit")
+    )
+    assert billed
+    assert (billed.spend, billed.cost_source) == (Decimal("0.5"), "litellm")
+    assert estimated
+    assert (estimated.spend, estimated.cost_source) == (Decimal("0.00015"), "genai-prices")
+    assert unknown
+    assert (unknown.spend, unknown.cost_source) == (Decimal("0.5"), "openlit")
 
 
 def test_a_cache_hit_of_litellm_costs_nothing() -> None:
     counts = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1, "litellm.cache_hit": True}
     payload = spans.call(made(chat(**counts, **{"litellm.cost.total": 0.0}), scope="litellm"))
-    assert payload and (payload.spend, payload.cache_hit) == (Decimal(0), True)
+    assert payload
+    assert (payload.spend, payload.cache_hit) == (Decimal(0), True)
 
 
 def test_a_raw_key_is_hashed_wherever_it_comes_from() -> None:
     payload = spans.call(made(chat(**{"metadata.user_api_key_hash": "sk-1234567890abcdef1234"}), scope="litellm"))
-    assert payload and payload.metadata.user_api_key_hash and len(payload.metadata.user_api_key_hash) == 64
+    assert payload
+    assert payload.metadata.user_api_key_hash
+    assert len(payload.metadata.user_api_key_hash) == 64
 
 
 def test_the_half_of_a_logfire_stream_that_knows_nothing_is_no_call() -> None:
@@ -227,8 +274,10 @@ def test_the_half_of_a_logfire_stream_that_knows_nothing_is_no_call() -> None:
 def test_a_conversation_that_pydantic_ai_made_up_is_no_session() -> None:
     given = chat(**{"gen_ai.conversation.id": "made-up"})
     ours, theirs = spans.call(made(given)), spans.call(made(given, scope="pydantic-ai"))
-    assert ours and ours.session_id == "made-up"
-    assert theirs and theirs.session_id is None
+    assert ours
+    assert ours.session_id == "made-up"
+    assert theirs
+    assert theirs.session_id is None
 
 
 def test_openinference_says_who_in_which_session() -> None:
@@ -238,22 +287,32 @@ def test_openinference_says_who_in_which_session() -> None:
     }  # fmt: skip
     payload = spans.call(made(given))
     assert payload
-    assert (payload.session_id, payload.metadata.user_api_key_user_id, payload.request_tags) == ("chat-7", "ada", ["beta"])
+    assert (payload.session_id, payload.metadata.user_api_key_user_id, payload.request_tags) == (
+        "chat-7",
+        "ada",
+        ["beta"],
+    )
     assert payload.metadata.spend_logs_metadata == {"ticket": 4711, "api_key": "[redacted]"}
 
 
 def test_the_ai_sdk_says_who_in_which_session() -> None:
     payload = told("vercel")[1]
-    assert (payload.session_id, payload.metadata.user_api_key_user_id, payload.request_tags) == ("chat-7", "ada", ["beta"])
+    assert (payload.session_id, payload.metadata.user_api_key_user_id, payload.request_tags) == (
+        "chat-7",
+        "ada",
+        ["beta"],
+    )
     assert payload.metadata.spend_logs_metadata == {"ticket": 4711}
-    assert payload.stream and payload.completionStartTime
+    assert payload.stream
+    assert payload.completionStartTime
 
 
 def test_langfuses_own_shape_counts_what_was_cached_beside_the_input() -> None:
     usage = {"input": 10, "output": 5, "input_cached_tokens": 90, "output_reasoning_tokens": 3, "total": 108}
     given = {"langfuse.observation.type": "generation", "langfuse.observation.model.name": "gpt-4o-mini"}
     payload = spans.call(made({**given, "langfuse.observation.usage_details": json.dumps(usage)}))
-    assert payload and (payload.prompt_tokens, payload.completion_tokens) == (100, 8)
+    assert payload
+    assert (payload.prompt_tokens, payload.completion_tokens) == (100, 8)
 
 
 def test_our_own_spans_are_read_as_they_are() -> None:
@@ -271,14 +330,31 @@ KINDS = {
     "gen_ai.operation.name": ["chat", "embeddings"], "openinference.span.kind": ["LLM", "EMBEDDING"],
     "langfuse.observation.type": ["generation"], "ai.operationId": ["ai.streamText.doStream"], "llm.request.type": ["chat"],
 }  # fmt: skip
-SCOPES = ["somebody", "litellm", "pydantic-ai", "openlit.x", "logfire.openai", "com.anthropic.sdk.python", "ai", "opentelemetry.instrumentation.x"]
+SCOPES = [
+    "somebody",
+    "litellm",
+    "pydantic-ai",
+    "openlit.x",
+    "logfire.openai",
+    "com.anthropic.sdk.python",
+    "ai",
+    "opentelemetry.instrumentation.x",
+]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=8)
     | st.sampled_from(["1", "-5", "1e400", "[", '{"total": 1e999}', '{"input": -3}', "[[[[", "\ud800", "\0", 2**70, -1]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
-EVENTS = st.lists(st.builds(Event, st.sampled_from(["exception", "First Token Stream Event"]), st.integers(0, 2**63), st.dictionaries(st.sampled_from(["exception.type", "exception.message"]), VALUES)), max_size=2)
+EVENTS = st.lists(
+    st.builds(
+        Event,
+        st.sampled_from(["exception", "First Token Stream Event"]),
+        st.integers(0, 2**63),
+        st.dictionaries(st.sampled_from(["exception.type", "exception.message"]), VALUES),
+    ),
+    max_size=2,
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -146,7 +146,9 @@ def test_in_every_order_and_batching_one_request_is_the_same_row(
             emptied(database_url)
 
 
-@pytest.mark.parametrize("case", ["ours inside the SDK's own inside another's", "an SDK's retry: two requests inside one span"])
+@pytest.mark.parametrize(
+    "case", ["ours inside the SDK's own inside another's", "an SDK's retry: two requests inside one span"]
+)
 def test_what_is_delivered_again_changes_nothing(exporter: PostgresExporter, database_url: str, case: str) -> None:
     said, expected = CASES[case]
     records = [made(one) for one in said]
@@ -169,7 +171,11 @@ def test_the_row_says_whose_span_it_was_read_from(exporter: PostgresExporter, qu
 def test_a_row_that_is_hidden_leaves_its_session_and_takes_its_cost_along(
     exporter: PostgresExporter, database_url: str, query: Any
 ) -> None:
-    alone, around, ours = Said(5, None, "genai", "q", session="s", trace=2), Said(1, 9, "genai", "r", session="s"), Said(2, 1)
+    alone, around, ours = (
+        Said(5, None, "genai", "q", session="s", trace=2),
+        Said(1, 9, "genai", "r", session="s"),
+        Said(2, 1),
+    )
     exporter.export([made(around), made(alone)])
     assert query("SELECT session_id, calls, spend FROM llmlog.session_totals") == [("s", 2, Decimal("0.006"))]
     exporter.export([made(ours)])
