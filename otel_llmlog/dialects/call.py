@@ -77,7 +77,7 @@ _VENDORS = (
 # Providers whose SDKs people point at other servers: there the server's name says more.
 _WIRES = frozenset({"openai", "anthropic"})
 # Scheme, user info, host, port, path.
-_URL = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@:\s]+)(?::(\d{1,5}))?((?:/[^?#\s]*)?)")
+_URL = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@:\s]+)(?::(\d{1,5}))?((?:/[^?#\s]*)?)(?=[?#]|$)")
 _NOTHING = StandardLoggingModelInformation()
 _encode = msgspec.json.Encoder().encode
 

@@ -5,11 +5,13 @@ Always true: a row of our own capture is never hidden; where no span of others w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from otel_llmlog.dialects import DIALECTS
+from otel_llmlog.dialects.llmlog import PREFIX
+from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store.copy import NULL, Row
 from otel_llmlog.store.rows import SpendLogRow
 
@@ -20,6 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 # Arrays of `llmlog.settle_described`: of descriptions by others, of our own rows.
 FIELDS, OWN_FIELDS = 9, 6
+_KEY = PREFIX + "described_by"
 _facts = itemgetter(*map(SpendLogRow._fields.index, COLUMNS))
 _RANK = {dialect.NAME: len(DIALECTS) - at for at, dialect in enumerate(DIALECTS)}
 # More than any difference in rank: a description with tokens knows more than one without.
@@ -28,6 +31,16 @@ _COUNTED = 100
 _BESIDE = {"litellm": 3, "langfuse": 2}
 # OpenLLMetry's, too, for these calls.
 _OPENLLMETRY_BESIDE = frozenset({"anthropic_messages", "responses"})
+
+
+def by_others(records: Sequence[Record]) -> bool:
+    """Whether a span of others is among them."""
+    return any(
+        _KEY in attributes
+        for record in records
+        # A hostile record may hold anything; it is rejected when it is to become a row.
+        if (attributes := record.attributes).__class__ is dict or isinstance(attributes, Mapping)
+    )
 
 
 class Described:

@@ -22,7 +22,7 @@ from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Record
 from otel_llmlog.stats import Stats
-from otel_llmlog.store import connect, rows, sql
+from otel_llmlog.store import connect, described, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
@@ -92,7 +92,7 @@ class PostgresExporter:
             self._remove_old_rows(session)
             others = [record for record in records if record.kind != "span"]
             calls = [record for record in records if record.kind == "span"] if others else records
-            if any("llmlog.described_by" in record.attributes for record in calls):
+            if described.by_others(calls):
                 session.expect_described()
             ordered = _in_key_order(calls, rejected)
             self._see_to_days(session, ordered)

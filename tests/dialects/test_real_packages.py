@@ -32,7 +32,7 @@ from tests.dialects import spans
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDER, NEWER = ROOT / ".venv-dialects/bin/python", ROOT / ".venv-dialects-newer/bin/python"
-# A minute and a half in all: most of it is imports.
+# Three minutes in all on two idle cores: most of it is imports.
 pytestmark = pytest.mark.slow
 
 OPENAI = ("openllmetry", "openinference", "openlit", "genai", "logfire", "langfuse")
@@ -220,7 +220,8 @@ def test_a_dialect_tells_the_same_tokens_and_cost_as_our_own_row(
 
 PAIRS = [
     *itertools.combinations(OPENAI, 2),
-    *itertools.combinations(("openllmetry", "openinference", "openlit", "langfuse"), 3),
+    ("openinference", "openlit", "langfuse"),
+    ("openllmetry", "openinference", "genai", "langfuse"),
 ]
 
 
