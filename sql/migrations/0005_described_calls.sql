@@ -207,14 +207,16 @@ CREATE FUNCTION llmlog.settle_described(
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    traces text[];
-    spans  text[];
-    lines  llmlog.described_calls[];
-    hide   boolean[];
-    going  llmlog.described_calls[];
-    coming llmlog.described_calls[];
-    span   record;
-    day    timestamptz;
+    traces   text[];
+    spans    text[];
+    lines    llmlog.described_calls[];
+    alone    llmlog.described_calls[];
+    together llmlog.described_calls[];
+    hide     boolean[];
+    going    llmlog.described_calls[];
+    coming   llmlog.described_calls[];
+    span     record;
+    day      timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('llmlog.described_calls'), s.stripe)
     FROM (SELECT DISTINCT hashtext(i) & 63 AS stripe FROM unnest($2 || $11) i ORDER BY 1) s;
@@ -252,12 +254,11 @@ BEGIN
     ) SELECT array_agg(m.trace_id), array_agg(m.span_id) INTO traces, spans FROM marked m;
 
     -- Descriptions of now, to our own rows that are there: a request begins while the span that describes it lasts. A
-    -- minute's leave for clocks; an hour at a time, so that one span that claims a year does not make this read one.
+    -- second's leave for clocks, not more, because all rows of that time are looked at; an hour at a time, so that one span
+    -- that claims a year does not make this read one.
     FOR span IN
-        SELECT array_agg(DISTINCT g.t) AS traces,
-               -- One without duration was written when its request had ended.
-               min(g.s - CASE WHEN g.e > g.s THEN interval '1 minute' ELSE interval '1 hour' END) AS since,
-               max(least(g.e, g.s + interval '1 hour')) + interval '1 minute' AS until
+        SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '1 second' AS since,
+               max(least(g.e, g.s + interval '1 hour')) + interval '1 second' AS until
         FROM unnest($2, $1, $6) g (t, s, e) GROUP BY date_trunc('hour', g.s)
     LOOP
         EXECUTE format($statement$
@@ -294,7 +295,17 @@ BEGIN
     IF lines IS NULL THEN
         RETURN;
     END IF;
-    hide := llmlog.described_hidden(lines);
+    -- Most spans are the only one of their trace here, and need no such comparison.
+    SELECT array_agg(x.line) FILTER (WHERE x.company > 1), array_agg(x.line) FILTER (WHERE x.company = 1),
+           array_agg((x.line).own_same OR (x.line).own_below) FILTER (WHERE x.company = 1)
+    INTO together, alone, hide
+    FROM (
+        SELECT CAST(l AS llmlog.described_calls) AS line, count(*) OVER (PARTITION BY l.trace_id) AS company FROM unnest(lines) l
+    ) x;
+    lines := alone || together;
+    IF together IS NOT NULL THEN
+        hide := hide || llmlog.described_hidden(together);
+    END IF;
     -- What is delivered again after it was hidden is there anew.
     SELECT array_agg(x.line) FILTER (WHERE x.hide AND (NOT x.hidden OR x.given)),
            array_agg(x.line) FILTER (WHERE NOT x.hide AND x.hidden)

@@ -238,7 +238,7 @@ def test_several_at_once_are_one_row_a_request(
 
 
 OTHER_CLIENTS = [
-    (OLDER, "litellm", ("litellm_v1", "openllmetry")),
+    (OLDER, "litellm", ("litellm_v1", "openinference")),
     (OLDER, "litellm", ("litellm_v2", "openinference")),
     (OLDER, "pydantic_ai", ("pydantic_ai", "genai")),
     (OLDER, "pydantic_ai", ("pydantic_ai", "openllmetry")),
