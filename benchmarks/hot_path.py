@@ -79,13 +79,13 @@ def switch_on(variant: str) -> None:
         from otel_llmlog.capture.recorder import Recorder
         from otel_llmlog.pipeline.batch import BatchWorker
         from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
-        from otel_llmlog.pipeline.record import Delivery, Record
+        from otel_llmlog.pipeline.record import Delivery, Exporter, Record
         from otel_llmlog.pipeline.source import Source
         from otel_llmlog.pipeline.spool import Spool
         from otel_llmlog.pricing import Pricer
         from otel_llmlog.stats import Stats
 
-        class Written:
+        class Written(Exporter):
             def open(self) -> None: ...
 
             def export(self, records: list[Record]) -> Delivery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -123,7 +123,7 @@ def _state_directory() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "otel-llmlog"
 
 
-class _Lazy:
+class _Lazy(Exporter):
     """An exporter that is made, its server started, with the first batch and off the app's thread."""
 
     def __init__(self, connect: Callable[[], Exporter], on_connect: Callable[[], None]) -> None:
@@ -136,6 +136,9 @@ class _Lazy:
 
     def export(self, records: Sequence[Record]) -> Delivery:
         return self._made().export(records)
+
+    def export_all(self, batches: Iterable[Sequence[Record]]) -> Iterator[Delivery]:
+        yield from self._made().export_all(batches)
 
     def _made(self) -> Exporter:
         if self._exporter is None:

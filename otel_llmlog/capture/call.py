@@ -44,9 +44,9 @@ class Call:
     """What the app's thread notes down of one request. Times are epoch nanoseconds."""
 
     __slots__ = (
-        "body", "caller", "context", "end_ns", "ending", "endpoint", "error", "ids", "is_async", "missing", "on_end",
-        "open_calls", "pieces", "request", "request_body", "response_headers", "room", "span", "start_ns",
-        "status_code", "streamed", "tail", "tail_room", "ticket", "times",
+        "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "ids", "is_async", "marks",
+        "missing", "on_end", "open_calls", "pieces", "request", "request_body", "response_headers", "room", "span",
+        "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket", "times",
     )  # fmt: skip
 
     def __init__(
@@ -87,13 +87,32 @@ class Call:
         self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
         self.pieces: list[bytes] = []
-        self.times: list[int] = []
+        self.counted = 0  # of the pieces, those that are taken out of the room
+        self.times: list[int] = []  # when the first pieces came, one each
+        self.marks: list[tuple[int, int]] = []  # of later ones a few: which piece, when
         self.tail: deque[bytes] | None = None
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
 
+    def count(self) -> None:
+        """Take the pieces that were appended since the last count out of the room; what it does not hold is tail."""
+        new = self.pieces[self.counted :]
+        room = self.room - sum(map(len, new))
+        if room >= 0:
+            self.room = room
+        else:
+            del self.pieces[self.counted :]
+            for piece in new:
+                if self.room >= len(piece):
+                    self.room -= len(piece)
+                    self.pieces.append(piece)
+                else:
+                    self.keep_tail(piece)
+        self.counted = len(self.pieces)
+
     def keep_tail(self, piece: bytes) -> None:
         """Note a piece of a stream that has outgrown its room: its end is kept beside its beginning."""
+        self.room = min(self.room, 0) - len(piece)
         if self.tail is None:
             self.tail = deque()
         self.tail.append(piece)
@@ -108,6 +127,7 @@ class Call:
             return
         self.end_ns = time_ns()
         self.ending = ending
+        self.count()
         if error is not None:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
@@ -120,5 +140,6 @@ class Call:
 
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""
-        self.request_body, self.body, self.pieces, self.times, self.tail = None, None, [], [], None
+        self.request_body, self.body, self.pieces, self.tail = None, None, [], None
+        self.times, self.marks, self.counted = [], [], 0
         self.missing = "dropped unread: LLMLOG_MAX_PENDING_BYTES were waiting"

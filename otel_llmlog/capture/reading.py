@@ -377,8 +377,13 @@ def _failure(call: Call, response: ResponseFacts) -> _Failure | None:
 
 
 def _first_token(call: Call, response: ResponseFacts) -> int | None:
+    """When the first token came. Deep in a stream not every piece has a time: then that of one shortly before."""
     at = response.first_token
-    return call.times[at] if at is not None and at < len(call.times) else None
+    if at is None:
+        return None
+    if at < len(call.times):
+        return call.times[at]
+    return max((ns for place, ns in call.marks if place <= at), default=None)
 
 
 def _because(cost: Cost, uncounted: str | None) -> StandardLoggingModelCostFailureDebugInformation | None:

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from otel_llmlog import forks
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
-from otel_llmlog.pipeline.record import Exporter, Record
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
 from otel_llmlog.pipeline.spool import Intent, Orphan, adopt, decode_intent, decode_record
 from otel_llmlog.pipeline.terminated import terminated
@@ -71,6 +71,7 @@ class BatchWorker:
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
         self._flushes = 0  # all that there ever were: one that begins during a try is worth another at once
+        self._hand: deque[Batch] = deque()  # under way, oldest first; the writing thread's own
         self._in_hand: list[int] = []  # tickets of records under way that only memory holds
         self._closed = False
         self._adopt_at = self._report_at = 0.0
@@ -131,8 +132,8 @@ class BatchWorker:
     def close(self, timeout: float) -> bool:
         """Deliver what is left within `timeout` seconds. The spool keeps the rest; what only memory held is dropped."""
         deadline = time.monotonic() + timeout
-        if self._thread is None and self._source.waiting():
-            self._deliver(self._source.take(self._settings.queue_size))
+        while self._thread is None and self._source.waiting() and self._deliver():
+            pass
         done = self.flush(timeout)
         with self._changed:
             self._closed = True
@@ -160,7 +161,6 @@ class BatchWorker:
 
     def _run(self) -> None:
         delay = _FIRST_RETRY
-        batch: Batch | None = None
         with self._changed:
             # The capture thread loads prices meanwhile. What ends before it has them waits for it, this waits better.
             self._changed.wait_for(lambda: self._accepted or self._hurry or self._closed, _OPEN_SECONDS)
@@ -172,18 +172,17 @@ class BatchWorker:
         while True:
             if time.monotonic() >= self._report_at:
                 self._report()
-            if batch is None:
+            if not self._hand:
                 if not self._closed and time.monotonic() >= self._adopt_at:
                     self.adopt()
                     self._adopt_at = time.monotonic() + _ADOPT_SECONDS
-                batch = self._next_batch()
-            if batch is None:
-                if self._closed:
-                    return
-                continue
+                if not self._await_batch():
+                    if self._closed:
+                        return
+                    continue
             flushes = self._flushes
-            if self._deliver(batch):
-                batch, delay = None, _FIRST_RETRY
+            if self._deliver():
+                delay = _FIRST_RETRY
                 continue
             with self._changed:
                 woken = lambda: self._closed or self._flushes > flushes  # noqa: E731, B023 - used before it changes
@@ -194,8 +193,8 @@ class BatchWorker:
                     return
                 delay = min(delay * 2, _FIRST_RETRY * 2 if self._hurry else _LAST_RETRY)
 
-    def _next_batch(self) -> Batch | None:
-        """Wait for a full batch, or for the first record's time to be up; None when there is something else to do."""
+    def _await_batch(self) -> bool:
+        """Wait for a full batch, or for the first record's time to be up; False when there is something else to do."""
         size, source = self._settings.batch_size, self._source
         with self._changed:
             pause = max(0.0, self._adopt_at - time.monotonic()) if self._spool_directory else None
@@ -203,21 +202,47 @@ class BatchWorker:
             if source.waiting() < size and not self._hurry and not self._closed:
                 full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731
                 self._changed.wait_for(full, self._settings.flush_interval)
-        batch = source.take(size * _BATCHES_AT_ONCE)
-        self._in_hand = list(batch.tickets)
-        return batch if batch.records or batch.entries or batch.lost else None
+        return source.waiting() > 0
 
-    def _deliver(self, batch: Batch) -> bool:
-        if batch.records and not self._export(batch.records):
+    def _deliver(self) -> bool:
+        """Deliver what is under way and, batch after batch, what waits; False when that should be tried again."""
+        began = time.perf_counter()
+        try:
+            for delivery in self._exporter.export_all(self._batches()):
+                began = self._account(delivery, began)
+                self._settle(self._hand.popleft())
+        except Exception as error:
+            self._failed(error)
             return False
+        return True
+
+    def _batches(self) -> Iterator[Sequence[Record]]:
+        """The batches under way, and then more of them as long as enough waits."""
+        for batch in list(self._hand):
+            yield batch.records
+        taken = 0
+        while self._source.waiting() >= (1 if self._hurry or self._closed or not taken else self._settings.batch_size):
+            batch = self._source.take(self._settings.batch_size * _BATCHES_AT_ONCE)
+            taken += 1
+            self._in_hand += batch.tickets
+            if batch.records:
+                self._hand.append(batch)
+                yield batch.records
+            elif batch.entries or batch.lost:
+                self._settle(batch)
+            else:
+                return
+            if time.monotonic() >= self._report_at:
+                return  # there is something else to do, too
+
+    def _settle(self, batch: Batch) -> None:
         self._source.settle(batch)
         if batch.unreadable:
             self._stats.dropped("spool_unreadable", batch.unreadable)
         with self._changed:
             self._settled += len(batch.records) + batch.unreadable + batch.lost
-            self._in_hand = []
+            del self._in_hand[: len(batch.tickets)]
             self._changed.notify_all()
-        return True
 
     def _give_up(self) -> None:
         """The end has come: drop the records that only memory holds.
@@ -233,23 +258,31 @@ class BatchWorker:
             self._stats.count("unended", unended)
             self._stats.warn("unended", f"{unended} LLM call record(s) will not say how the call ended")
 
-    def _export(self, records: list[Record]) -> bool:
-        began = time.perf_counter()
-        try:
-            delivery = self._exporter.export(records)
-        except StoreUnavailable as error:
-            self._stats.count("retries")
-            self._stats.warn("unavailable", f"{error}; {self.waiting()} record(s) wait")
-            return False
-        except Exception as error:  # not foreseen, so nothing is known to be stored: try again
-            self._stats.error("write", error)
-            return False
-        self._stats.took("write", time.perf_counter() - began)
+    def _account(self, delivery: Delivery, began: float) -> float:
+        """Count what became of a batch whose delivery began then; answers when the next one's does: now."""
+        now = time.perf_counter()
+        self._stats.took("write", now - began)
         self._stats.count("written", delivery.written)
         self._stats.count("duplicates", delivery.duplicates)
         for _, reason in delivery.rejected:
             self._stats.count("dead")
             self._stats.warn("dead", f"the database refused an LLM call record: {reason}")
+        return now
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            self._stats.count("retries")
+            self._stats.warn("unavailable", f"{error}; {self.waiting()} record(s) wait")
+        else:  # not foreseen, so nothing is known to be stored: it is tried again
+            self._stats.error("write", error)
+
+    def _export(self, records: list[Record]) -> bool:
+        began = time.perf_counter()
+        try:
+            self._account(self._exporter.export(records), began)
+        except Exception as error:
+            self._failed(error)
+            return False
         return True
 
     def _report(self) -> None:

@@ -29,7 +29,7 @@ from otel_llmlog.emit import SCOPE
 from otel_llmlog.errors import ConfigError, StoreUnavailable
 from otel_llmlog.pipeline import otlp_logs
 from otel_llmlog.pipeline.otlp_values import pair
-from otel_llmlog.pipeline.record import Delivery, Kind, Record
+from otel_llmlog.pipeline.record import Delivery, Exporter, Kind, Record
 
 # Seconds a collector may take to answer: it answers after its queue has the spans, not after they are stored.
 _TIMEOUT = 10.0
@@ -46,7 +46,7 @@ class _Signal(NamedTuple):
     rejected: Callable[[bytes], int]
 
 
-class OTLPExporter:
+class OTLPExporter(Exporter):
     """An `Exporter` that sends to the full URLs of OTLP/HTTP's traces and logs. One thread uses it at a time."""
 
     def __init__(self, endpoint: str, headers: Mapping[str, str], logs: str | None = None) -> None:

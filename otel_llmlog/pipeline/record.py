@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -52,6 +52,14 @@ class Exporter(Protocol):
     def export(self, records: Sequence[Record]) -> Delivery:
         """Deliver a batch and return only once it is safe. Raises StoreUnavailable when it should be tried again."""
         ...
+
+    def export_all(self, batches: Iterable[Sequence[Record]]) -> Iterator[Delivery]:
+        """Deliver batch after batch, answering for each, in order, once it is safe; the next may be taken before that.
+
+        Raises StoreUnavailable: what was not answered for should be tried again.
+        """
+        for records in batches:
+            yield self.export(records)
 
     def close(self) -> None:
         """Give back connections. May be called twice; never raises."""

@@ -83,7 +83,7 @@ class Source:
         """The next records; what waited in memory first, because only the disk survives."""
         with self._lock:
             waited = [self._memory.popleft() for _ in range(min(limit, len(self._memory)))]
-            self._taken = waited
+            self._taken += waited
         if waited or self._spool is None:
             return Batch([record for record, _ in waited], tickets=[ticket for _, ticket in waited])
         entries = self._spool.read(limit)
@@ -99,7 +99,8 @@ class Source:
             self._spool.ack(batch.entries)
         for ticket in batch.tickets:
             self.forget(ticket)
-        self._taken = []
+        with self._lock:
+            del self._taken[: len(batch.tickets)]
 
     def search(self, needle: bytes, wanted: Callable[[Record], bool]) -> list[Record]:
         """Records that hold these bytes in a text, are wanted and may not be stored yet. They stay where they are."""

@@ -11,7 +11,7 @@ Sources of the field mappings, as the SDK's types have them:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -285,15 +285,23 @@ class _Choice:
         return message
 
 
-def _dull(data: bytes) -> bool:
-    """Whether a chunk only carries on the text: nothing in it but a delta. A key's quotes are escaped inside text."""
-    return (
-        b'"finish_reason":null' in data
-        and data.count(b'"finish_reason":') == 1
-        and b'"error"' not in data
-        and b'"x_groq"' not in data
-        and (b'"usage"' not in data or b'"usage":null' in data)
-    )
+def _dull_chunk(stream: bytes) -> Callable[[bytes], bool]:
+    """Tells whether a chunk only carries on the text: nothing in it but a delta.
+
+    A key's quotes are escaped inside text. What the whole stream does not hold need not be looked for in each chunk.
+    """
+    odd = b'"error"' in stream or b'"x_groq"' in stream
+    used = b'"usage"' in stream
+
+    def dull(data: bytes) -> bool:
+        return (
+            b'"finish_reason":null' in data
+            and data.count(b'"finish_reason":') == 1
+            and not (used and b'"usage":null' not in data and b'"usage"' in data)
+            and not (odd and (b'"error"' in data or b'"x_groq"' in data))
+        )
+
+    return dull
 
 
 def read_chat_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
@@ -310,11 +318,12 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
     id_ = model = usage = error = first = tier = None
     choices: dict[int, _Choice] = {}
     done, notes = False, []
-    for _, data, end in sse.events(b"".join(pieces)):
+    whole = b"".join(pieces)
+    dull = _dull_chunk(whole)
+    begun = lambda: first is not None  # noqa: E731 - looked at while the loop runs
+    for _, data, end in sse.telling(whole, begun, dull) if skip else sse.events(whole):
         if data == _DONE:
             done = True
-            continue
-        if skip and first is not None and _dull(data):
             continue
         chunk = lenient.value_of(data)
         if not isinstance(chunk, dict):

@@ -7,7 +7,7 @@ no difference; a comment, an unknown field and a cut-off last event are passed o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -42,6 +42,29 @@ def events(stream: bytes) -> Iterator[Event]:
             name = line[6:].strip()
     if data:
         yield Event(name, b"\n".join(data), at)
+
+
+def telling(stream: bytes, begun: Callable[[], bool], dull: Callable[[bytes], bool]) -> Iterator[Event]:
+    """The events of a stream without those that are dull, from where the caller has begun to pass them over.
+
+    Most of a stream is text of the model. To look at all that a block holds, its line breaks and names, costs several
+    times as much as one look whether it is worth that.
+    """
+    if b"\r" in stream:
+        yield from (event for event in events(stream) if not (begun() and dull(event.data)))
+        return
+    blocks = iter(stream.split(b"\n\n"))
+    at = 0
+    for block in blocks:
+        end = min(at + len(block) + 2, len(stream))
+        for event in events(block):
+            yield event._replace(end=end)
+        at = end
+        if begun():
+            break
+    for block in blocks:
+        if not dull(block):
+            yield from events(block)
 
 
 def piece_at(pieces: Sequence[bytes], end: int) -> int:

@@ -1,4 +1,4 @@
-"""Writing rows: records become COPY text in pieces, and the server stores one piece while the next is formatted.
+"""Writing rows: records become COPY text in pieces, and the server stores them while the next ones are formatted.
 
 Always true: a record is counted as written only after COMMIT; delivering it again, from here or from another
 process, changes nothing and is counted as a duplicate; a row the database refuses is rejected alone. No message holds
@@ -7,11 +7,12 @@ content or credentials.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -20,7 +21,7 @@ import psycopg
 from otel_llmlog import forks
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
-from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.stats import Stats
 from otel_llmlog.store import connect, described, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
@@ -50,7 +51,7 @@ _MIGRATION_MODULES = (
 _inherited: list[Session] = []
 
 
-class PostgresExporter:
+class PostgresExporter(Exporter):
     """An `Exporter` that stores records in Postgres. Connects with the first batch."""
 
     def __init__(
@@ -86,20 +87,47 @@ class PostgresExporter:
 
     def export(self, records: Sequence[Record]) -> Delivery:
         """Store the records; returns after COMMIT. Raises StoreUnavailable when it should be tried again."""
-        rejected: list[tuple[Record, str]] = []
+        [delivery] = self.export_all((records,))
+        return delivery
+
+    def export_all(self, batches: Iterable[Sequence[Record]]) -> Iterator[Delivery]:
+        """Store batch after batch; answers for each after its COMMIT.
+
+        The next one is taken and prepared while the server is busy with the one before: between two batches nobody
+        waits for the other. Raises StoreUnavailable; whatever was not answered for should then be tried again.
+        """
+        if self._session is not None and self._session.is_busy():
+            self._drop()  # whoever took these answers went away in the middle
+        before: _Batch | None = None
+        for records in batches:
+            batch = _Batch(records)
+            if before is not None:
+                with self._failures_told():
+                    session = self._connected()
+                    batch.format_while(session)
+                    self._settle(session, before)
+                yield self._delivery(before)
+            with self._failures_told():
+                session = self._connected()
+                self._remove_old_rows(session)
+                self._see_to_days(session, batch.calls)
+                if described.by_others(batch.calls):
+                    session.expect_described()
+                self._send(session, batch)
+            before = batch
+        if before is not None:
+            with self._failures_told():
+                self._settle(self._connected(), before)
+            yield self._delivery(before)
+
+    def close(self) -> None:
+        """Close the connection. The next `export` would open another."""
+        self._drop()
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
         try:
-            session = self._connected()
-            self._remove_old_rows(session)
-            others = [record for record in records if record.kind != "span"]
-            calls = [record for record in records if record.kind == "span"] if others else records
-            if described.by_others(calls):
-                session.expect_described()
-            ordered = _in_key_order(calls, rejected)
-            self._see_to_days(session, ordered)
-            written = self._store(session, ordered, rejected)
-            if others:
-                written += session.append_audit([record for record in others if record.kind == "log"], rejected)
-                written += session.append_contents([record for record in others if record.kind == "content"], rejected)
+            yield
         except psycopg.Error as error:
             self._drop()
             raise StoreUnavailable(failure(error).advice) from None
@@ -107,33 +135,43 @@ class PostgresExporter:
             # Interrupted anywhere: what state the connection is in cannot be known.
             self._drop()
             raise
-        duplicates = len(records) - written - len(rejected)
+
+    def _send(self, session: Session, batch: _Batch) -> None:
+        """Hand the batch over; its last chunk may be under way then."""
+        for chunk in batch.chunks:
+            chunk.format_while(session)
+            self._commit(session, batch)
+            session.send(chunk.pieces())
+            batch.sent = chunk
+
+    def _settle(self, session: Session, batch: _Batch) -> None:
+        """See to it that all of the batch is stored."""
+        self._commit(session, batch)
+        if batch.events:
+            batch.written += session.append_audit(batch.events, batch.rejected)
+        if batch.contents:
+            batch.written += session.append_contents(batch.contents, batch.rejected)
+
+    def _commit(self, session: Session, batch: _Batch) -> None:
+        """Wait for the chunk that was sent, if any. Where not all of it is new or sound, row by row if need be."""
+        chunk, batch.sent = batch.sent, None
+        if chunk is None:
+            return
+        try:
+            session.commit()
+        except psycopg.Error as error:
+            session.rollback_or_raise(error)
+            batch.written += _merged(session, chunk.lines(batch.rejected), batch.rejected)
+        else:
+            batch.rejected += chunk.rejected
+            batch.written += chunk.sound()
+
+    def _delivery(self, batch: _Batch) -> Delivery:
+        rejected = batch.rejected
+        duplicates = batch.size - batch.written - len(rejected)
         if rejected and self._keep_rejected:
             rejected = self._kept_aside(rejected)
-        return Delivery(written, duplicates, rejected)
-
-    def close(self) -> None:
-        """Close the connection. The next `export` would open another."""
-        self._drop()
-
-    def _store(self, session: Session, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
-        written = 0
-        before: _Chunk | None = None
-        for start in range(0, len(records), CHUNK_ROWS):
-            chunk = _Chunk(records[start : start + CHUNK_ROWS])
-            chunk.format_next()
-            if before is not None:
-                written += _committed(session, before, rejected)
-            try:
-                session.send(chunk.pieces())
-                before = chunk
-            except psycopg.Error as error:
-                session.rollback_or_raise(error)
-                written += _merged(session, chunk.lines(rejected), rejected)
-                before = None
-        if before is not None:
-            written += _committed(session, before, rejected)
-        return written
+        return Delivery(batch.written, duplicates, rejected)
 
     def _kept_aside(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, str]]:
         # What is stored is stored and counted: a failure from here on must not send the whole batch again.
@@ -215,6 +253,27 @@ class PostgresExporter:
             _inherited.append(session)
 
 
+class _Batch:
+    """Records that are answered for together, and how far they have come."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.size = len(records)
+        self.written = 0
+        self.rejected: list[tuple[Record, str]] = []
+        self.events = [record for record in records if record.kind == "log"]
+        self.contents = [record for record in records if record.kind == "content"]
+        others = self.events or self.contents
+        calls = [record for record in records if record.kind == "span"] if others else records
+        self.calls = _in_key_order(calls, self.rejected)
+        self.chunks = [_Chunk(self.calls[at : at + CHUNK_ROWS]) for at in range(0, len(self.calls), CHUNK_ROWS)]
+        self.sent: _Chunk | None = None
+
+    def format_while(self, session: Session) -> None:
+        """Format the first rows while the server is busy with others."""
+        if self.chunks:
+            self.chunks[0].format_while(session)
+
+
 class _Chunk:
     """The records of one transaction, formatted piece by piece as they are asked for.
 
@@ -224,18 +283,19 @@ class _Chunk:
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
         self.rejected: list[tuple[Record, str]] = []
-        self._first: list[tuple[Record, Stored]] = []
+        self._ready: list[list[Stored]] = []
 
-    def format_next(self) -> None:
-        """Format the first piece, to have it ready."""
-        self._first = self._piece(0)
+    def format_while(self, session: Session) -> None:
+        """Format pieces ahead until what was sent before them is settled."""
+        while len(self._ready) * PIECE_ROWS < len(self._records) and not session.is_settled():
+            self._ready.append([stored for _, stored in self._piece(len(self._ready) * PIECE_ROWS)])
 
     def pieces(self) -> Iterator[list[Stored]]:
-        """All pieces, the one that is ready first."""
-        yield [stored for _, stored in self._first]
-        self._first = []
-        for start in range(PIECE_ROWS, len(self._records), PIECE_ROWS):
-            yield [stored for _, stored in self._piece(start)]
+        """All pieces, those that are ready first."""
+        start, self._ready = len(ready := self._ready) * PIECE_ROWS, []
+        yield from ready
+        for at in range(start, len(self._records), PIECE_ROWS):
+            yield [stored for _, stored in self._piece(at)]
 
     def lines(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, Stored]]:
         """All lines with their records; those that cannot be lines are added to `rejected`."""
@@ -256,17 +316,6 @@ class _Chunk:
             except RowRejected as error:
                 self.rejected.append((record, str(error)))
         return piece
-
-
-def _committed(session: Session, chunk: _Chunk, rejected: list[tuple[Record, str]]) -> int:
-    """Wait for what was sent; returns how many rows it stored. What the sums refuse is found among the rows."""
-    try:
-        session.commit()
-    except psycopg.Error as error:
-        session.rollback_or_raise(error)
-        return _merged(session, chunk.lines(rejected), rejected)
-    rejected += chunk.rejected
-    return chunk.sound()
 
 
 def _merged(session: Session, found: list[tuple[Record, Stored]], rejected: list[tuple[Record, str]]) -> int:

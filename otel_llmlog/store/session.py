@@ -1,7 +1,7 @@
 """One connection that writes, and two ways to store lines in one transaction: all are new, or some may be there.
 
 Always true: either all lines of a transaction are stored or none. While `send` hands over lines the server already
-stores them, and after it the server commits alone: the caller may format the next ones until `commit`.
+stores them, and after it the server has the rest to itself: the caller may format the next ones until `commit`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from otel_llmlog.config import RetentionSettings
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows
 from otel_llmlog.store.failures import failure
+from otel_llmlog.store.under_way import Steps, UnderWay
 
 # What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
 _LIMITS = (
@@ -63,6 +64,7 @@ class Session:
 
     def __init__(self, conninfo: str) -> None:
         self._connection = connect.connection(conninfo)
+        self._under_way: UnderWay | None = None
         self._described = False
 
     def revision(self) -> str | None:
@@ -86,63 +88,86 @@ class Session:
             self._connection.execute("SELECT llmlog.fold_rollups()")
 
     def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
-        """Store rows that are new, which nearly all are. Raises UniqueViolation when one is there already."""
-        with self._connection.cursor() as cursor:
-            added = rollups.Added(described_too=self._begin(cursor, ""))
-            self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces, added)
-        # Sent without waiting: the server adds up and makes it safe on disk while the caller formats. Last, because
-        # lines of the rollups are locked from here to the end of COMMIT, and others want the same ones.
+        """Store rows that are new, which nearly all are: `commit` tells how that went.
+
+        The server stores while the next piece is formatted. What it has still to do then needs the caller only now and
+        again: see `is_settled`.
+        """
+        pgconn, added = self._connection.pgconn, rollups.Added(described_too=self._begin())
+        self._connection.wait(_begin_copy(pgconn, _LOGS.copy))
+        kept: list[rows.SpendLogContent] = []
+        for piece in pieces:
+            text, stored = copy.lines([row for row, _ in piece])
+            # What the socket does not take at once waits in memory: a chunk at most.
+            self._connection.wait(generators.copy_to(pgconn, text, False))
+            pgconn.flush()
+            added.add(stored)
+            kept += [content for _, content in piece if content is not None]
+        self._under_way = UnderWay(self._rest(kept, added), pgconn.socket, self._connection.wait)
+
+    def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added) -> Steps:
+        """The contents, the sums and COMMIT."""
         pgconn = self._connection.pgconn
-        pgconn.send_query(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
-        pgconn.flush()
+        # While the server is still busy with the rows. Sums that can be none end the transaction.
+        sums, error = b"", None
+        try:
+            sums = added.statement(self._quote())
+        except psycopg.Error as absurd:
+            error = absurd
+        yield from generators.copy_end(pgconn, None)
+        if error is not None:
+            raise error
+        if kept:
+            yield from _begin_copy(pgconn, _CONTENTS.copy)
+            for start in range(0, len(kept), PIECE_ROWS):
+                yield from generators.copy_to(pgconn, copy.lines(kept[start : start + PIECE_ROWS])[0])
+            yield from generators.copy_end(pgconn, None)
+        # The sums last, because lines of the rollups are locked from here to the end of COMMIT, and others want them.
+        pgconn.send_query(b"; ".join([sums, b"COMMIT"]))
+        _check((yield from generators.execute(pgconn)))
+
+    def is_settled(self) -> bool:
+        """Go on with what was sent, as far as the server is ready; whether `commit` would not have to wait."""
+        return self._under_way is None or self._under_way.go_on()
+
+    def is_busy(self) -> bool:
+        """Whether something was sent that was never committed."""
+        return self._under_way is not None
 
     def commit(self) -> None:
-        """Wait until what was sent is safe. Raises what the rollups refuse, too: then nothing of it is stored."""
-        for result in self._connection.wait(generators.execute(self._connection.pgconn)):
-            if result.status == pq.ExecStatus.FATAL_ERROR:
-                raise errors.error_from_result(result)
+        """Wait until what was sent is safe. Raises what the tables or the rollups refuse: then nothing of it is stored.
+
+        UniqueViolation means that a row is there already.
+        """
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.finish()
 
     def merge(self, stored: Sequence[Stored]) -> int:
         """Store those rows that are not there yet, by way of a temporary table; returns how many."""
         with self._connection.cursor() as cursor:
-            added = rollups.Added(described_too=self._begin(cursor, f"{_LOGS.stage}; {_CONTENTS.stage}; "))
-            self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored], rollups.Added())
+            added = rollups.Added(described_too=self._begin(f"{_LOGS.stage}; {_CONTENTS.stage}; "))
+            for table, lines in (
+                (_LOGS, [row for row, _ in stored]),
+                (_CONTENTS, [content for _, content in stored if content is not None]),
+            ):
+                with cursor.copy(table.copy_staged) as writer:
+                    writer.write(copy.lines(lines)[0])
             new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
             added.add([tuple(map(copy.field, row)) for row in new])
             cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         return len(new)
 
-    def _begin(self, cursor: psycopg.Cursor[Any], more: str) -> bool:
+    def _begin(self, more: str = "") -> bool:
         """Begin a transaction; answers whether spans of others were ever stored, which none can change meanwhile."""
-        cursor.execute(f"BEGIN; {_LIMITS}; {more}SELECT llmlog.are_described()")
+        cursor = self._connection.execute(f"BEGIN; {_LIMITS}; {more}SELECT llmlog.are_described()")
         while cursor.nextset():
             pass
         return cursor.fetchone() == (True,)
 
     def _quote(self) -> Callable[[bytes], bytes]:
         return Escaping(self._connection.pgconn).escape_literal
-
-    def _copy(
-        self,
-        cursor: psycopg.Cursor[Any],
-        logs: str,
-        contents: str,
-        pieces: Iterable[Sequence[Stored]],
-        added: rollups.Added,
-    ) -> None:
-        """Hand over the lines, and to `added` what they add to the rollups."""
-        kept: list[rows.SpendLogContent] = []
-        with cursor.copy(logs) as writer:
-            for piece in pieces:
-                text, stored = copy.lines([row for row, _ in piece])
-                writer.write(text)
-                added.add(stored)
-                kept += [content for _, content in piece if content is not None]
-        if kept:
-            with cursor.copy(contents) as writer:
-                for start in range(0, len(kept), PIECE_ROWS):
-                    writer.write(copy.lines(kept[start : start + PIECE_ROWS])[0])
 
     def expect_described(self) -> None:
         """Say that spans of others are going to be stored, so that every writer looks what they describe."""
@@ -176,3 +201,14 @@ class Session:
         """Say goodbye to the server. Never raises."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
+
+
+def _begin_copy(pgconn: pq.abc.PGconn, statement: str) -> Steps:
+    pgconn.send_query(statement.encode())
+    _check((yield from generators.execute(pgconn)))
+
+
+def _check(results: Sequence[pq.abc.PGresult]) -> None:
+    for result in results:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(result)

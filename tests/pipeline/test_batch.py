@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import batch
 from otel_llmlog.pipeline.batch import BatchWorker
-from otel_llmlog.pipeline.record import Delivery, Record
+from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
 from otel_llmlog.pipeline.spool import Intent, Spool, encode_record
 from otel_llmlog.stats import Stats
@@ -23,7 +23,7 @@ from tests.pipeline.spooling import run_and_die
 SECONDS = 30.0
 
 
-class Store:
+class Store(Exporter):
     """Keeps what it is given, by identity as the real one does; can be away, hold a batch, and refuse records."""
 
     def __init__(self) -> None:
@@ -304,3 +304,34 @@ def test_a_damaged_outcome_is_dropped_and_counted_and_nobody_waits_for_it(
     assert pipe.worker.flush(SECONDS)
     assert (pipe.counted("written"), pipe.counted("dropped.spool_corrupt"), pipe.worker.waiting()) == (1, 1, 0)
     pipe.worker.close(5)
+
+
+class Ahead(Store):
+    """Takes the next batch before it answers for the one before, as the real store does."""
+
+    def export_all(self, batches: Iterable[Sequence[Record]]) -> Iterator[Delivery]:
+        before: Sequence[Record] = ()
+        for records in batches:
+            if before:
+                yield self.export(before)
+            before = records
+        if before:
+            yield self.export(before)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_of_batches_under_way_when_the_store_goes_none_is_lost_or_doubled(tmp_path: Path, in_memory: bool) -> None:
+    pipe = Pipe(None if in_memory else tmp_path, batch_size=4, queue_size=1000)
+    pipe.worker._exporter = pipe.store = Ahead()
+    pipe.store.away = True
+    for number in range(200):
+        pipe.worker.put(record(number))
+    assert pipe.store.tried.wait(SECONDS)
+    assert not pipe.worker.flush(0.3)
+    pipe.store.away = False
+    assert pipe.worker.flush(SECONDS)
+    assert len(pipe.store.rows) == pipe.counted("written") == 200
+    assert (pipe.counted("duplicates"), pipe.worker.waiting()) == (0, 0)
+    pipe.worker.put(record(200))
+    assert pipe.worker.close(SECONDS)
+    assert len(pipe.store.rows) == 201

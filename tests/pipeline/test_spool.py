@@ -478,3 +478,15 @@ def test_a_segment_is_mapped_here_and_gives_the_disk_back_that_it_did_not_use(tm
     spool.close()
     assert ahead > 100_000
     assert path.stat().st_size < 1000
+
+
+def test_notes_that_come_while_the_last_outcomes_are_under_way_do_not_keep_the_disk(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    ticket = spool.begin(b"intent")
+    for _ in range(40):
+        assert spool.finish(0, b"x" * 10_000)
+    first, rest = spool.read(10), spool.read(100)
+    spool.settle(ticket)
+    spool.ack(first)
+    spool.ack(rest)
+    assert spool.pending() == (0, 0, 0)

@@ -86,6 +86,19 @@ def test_after_a_crash_only_what_was_not_acknowledged_comes_again(tmp_path):
     assert intents == [b"intent %d" % i for i in range(250, 300)]
 
 
+def test_after_a_crash_what_was_acknowledged_does_not_come_again_though_more_was_under_way(tmp_path):
+    def child() -> None:
+        spool = Spool(tmp_path)
+        for number in range(6):
+            spool.finish(0, b"outcome %d" % number)
+        first, _ = spool.read(3), spool.read(2)
+        spool.ack(first)
+
+    run_and_die(child)
+    outcomes, intents = left(tmp_path)
+    assert (outcomes, intents) == ([b"outcome 3", b"outcome 4", b"outcome 5"], [])
+
+
 def test_an_adopter_that_dies_midway_leaves_all_to_the_next(tmp_path):
     def child() -> None:
         spool = Spool(tmp_path, segment_bytes=20_000)

@@ -176,6 +176,9 @@ class Spool(Log):
                     return
                 self._inside = True
                 try:
+                    if not self._unread and self._active is not None:
+                        # What came after the last look are notes. Everything is passed.
+                        self._at, self._offset = self._active.number, self._active.size
                     first = next(iter(self._segments.values()), None)
                     if first is None or first.in_flight or not self._passed(first):
                         return
@@ -214,11 +217,15 @@ class Spool(Log):
         """Note how far delivery has come, for who adopts these files after a crash."""
         with self._lock:
             segment = self._active
-            if self._inside or self._in_flight or segment is None or not segment.size or monotonic() < self._retry_at:
+            if self._inside or segment is None or not segment.size or monotonic() < self._retry_at:
                 return
+            if self._in_flight and self._trouble:
+                return  # what room there is belongs to records
             self._inside = True
             try:
-                position = POSITION.pack(self._at, self._offset, self._unread)
+                # Batches are acknowledged in the order in which they were read.
+                number, offset = next(iter(self._in_flight), (self._at, self._offset))
+                position = POSITION.pack(number, offset, self._unread + len(self._in_flight))
                 self._write(segment, frames.encode(frames.DELIVERED, 0, position, segment.seed))
             finally:
                 self._inside = False

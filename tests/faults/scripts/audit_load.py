@@ -11,10 +11,9 @@ from otel_llmlog import audit
 
 NAME, SECONDS, MODE = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 numbers = itertools.count()
-until = time.monotonic() + SECONDS
 
 
-def work(worker):
+def work(worker, until):
     while time.monotonic() < until:
         name = f"{NAME}-{next(numbers)}"
         sync = MODE == "sync" or (MODE == "mixed" and worker == 0)
@@ -30,7 +29,9 @@ def work(worker):
 
 
 def run(count=3):
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    # From here on: a busy machine takes its time to get so far.
+    until = time.monotonic() + SECONDS
+    threads = [threading.Thread(target=work, args=(n, until)) for n in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
