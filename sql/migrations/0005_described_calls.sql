@@ -193,6 +193,13 @@ $$;
 
 COMMENT ON FUNCTION llmlog.described_hidden IS 'Which descriptions of the same requests are not shown. A function of the set of lines alone.';
 
+-- Whether a request that began `at` may be the one that such a span describes: it begins while the span lasts. Some
+-- seconds' leave for clocks, not more, because all rows of that time are looked at; an hour of the span at most.
+CREATE FUNCTION llmlog.described_then(start_time timestamptz, end_time timestamptz, at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT at >= start_time - interval '5 seconds' AND at <= least(end_time, start_time + interval '1 hour') + interval '5 seconds'
+$$;
+
 -- Newly stored rows: descriptions by others (nine arrays), and of our own capture (six). Hides and shows rows of
 -- spend_logs as they tell, and answers which came (1) and went (-1).
 --
@@ -231,17 +238,20 @@ BEGIN
     ), met AS (
         SELECT d.trace_id, d.span_id, d.start_time, true AS below
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.span_id = o.p
+        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
         UNION ALL
         SELECT d.trace_id, d.span_id, d.start_time, false
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.s
+        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
         UNION ALL
         SELECT d.trace_id, d.span_id, d.start_time, false
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.response_id = o.r
+        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
         UNION ALL
         SELECT d.trace_id, d.span_id, d.start_time, true
         FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.p
         WHERE d.beside > 0 AND o.b >= d.start_time AND o.b <= d.end_time AND d.model = o.m AND (d.response_id IS NULL OR o.r IS NULL)
-          AND d.start_time > o.b - interval '1 hour'
+          AND d.start_time >= o.b - interval '1 hour'
     ), marked AS (
         UPDATE llmlog.described_calls d
         SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same
@@ -253,12 +263,11 @@ BEGIN
         RETURNING d.trace_id, d.span_id
     ) SELECT array_agg(m.trace_id), array_agg(m.span_id) INTO traces, spans FROM marked m;
 
-    -- Descriptions of now, to our own rows that are there: a request begins while the span that describes it lasts. A
-    -- second's leave for clocks, not more, because all rows of that time are looked at; an hour at a time, so that one span
-    -- that claims a year does not make this read one.
+    -- Descriptions of now, to our own rows that are there. An hour at a time, so that two spans of different years do not
+    -- make this read what lies between.
     FOR span IN
-        SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '1 second' AS since,
-               max(least(g.e, g.s + interval '1 hour')) + interval '1 second' AS until
+        SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '5 seconds' AS since,
+               max(least(g.e, g.s + interval '1 hour')) + interval '5 seconds' AS until
         FROM unnest($2, $1, $6) g (t, s, e) GROUP BY date_trunc('hour', g.s)
     LOOP
         EXECUTE format($statement$
@@ -269,17 +278,20 @@ BEGIN
             ), met AS (
                 SELECT d.trace_id, d.span_id, d.start_time, true AS below
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.span_id = o.parent_span_id
+                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
                 UNION ALL
                 SELECT d.trace_id, d.span_id, d.start_time, false
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.span_id
+                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
                 UNION ALL
                 SELECT d.trace_id, d.span_id, d.start_time, false
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.response_id = o.request_id
+                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
                 UNION ALL
                 SELECT d.trace_id, d.span_id, d.start_time, true
                 FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.parent_span_id
                 WHERE d.beside > 0 AND o.start_time >= d.start_time AND o.start_time <= d.end_time AND d.model = o.model
-                  AND (d.response_id IS NULL OR o.request_id IS NULL) AND d.start_time > o.start_time - interval '1 hour'
+                  AND (d.response_id IS NULL OR o.request_id IS NULL) AND d.start_time >= o.start_time - interval '1 hour'
             )
             UPDATE llmlog.described_calls d
             SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same

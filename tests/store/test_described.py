@@ -126,6 +126,7 @@ CASES = {
         [Said(1, 9, "pydantic_ai"), Said(2, 1, None, "r"), Said(3, 1, "genai", "q")], {2, 3},
     ),
     "the same response id in another trace": ([Said(1, 9, "genai", "r"), Said(2, 9, None, "r", trace=2)], {1, 2}),
+    "the same response id, but a minute apart": ([Said(1, 9, "genai", "r"), Said(2, 1, None, "r", begins=60_000)], {1, 2}),
     "ours around another's": ([Said(1, 9, None, "r"), Said(2, 1, "genai", "r")], {1}),
     "three around each other, without ours": (
         [Said(1, 9, "langfuse", lasts=2000), Said(2, 9, "openllmetry", "r", begins=1), Said(3, 2, "genai", "r", begins=2)], {3},
