@@ -122,6 +122,7 @@ BEGIN
             UNION
             SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.parent_span_id = w.parent_span_id
             WHERE w.beside > d.beside AND d.start_time >= w.start_time AND d.start_time <= w.end_time AND d.model = w.model
+              AND d.start_time < w.start_time + interval '1 hour'
             UNION
             SELECT d.* FROM unnest(wave) w JOIN llmlog.described_calls d ON d.trace_id = w.trace_id AND d.parent_span_id = w.parent_span_id
             WHERE d.beside > w.beside AND w.start_time >= d.start_time AND w.start_time <= d.end_time AND d.model = w.model
@@ -139,7 +140,7 @@ $$;
 -- within its time. A span that holds several requests is none itself. A request that our own capture saw needs no other
 -- row.
 CREATE FUNCTION llmlog.described_hidden(lines llmlog.described_calls[]) RETURNS boolean[]
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     labels  int[];
     before  int[];
@@ -163,6 +164,7 @@ BEGIN
             SELECT p.at, p.l, p.own_below, k.at, k.l
             FROM n p JOIN n k ON k.trace_id = p.trace_id AND k.parent_span_id = p.parent_span_id AND p.beside > k.beside
                  AND k.model = p.model AND k.start_time >= p.start_time AND k.start_time <= p.end_time
+                 AND k.start_time < p.start_time + interval '1 hour'
                  AND (p.response_id IS NULL OR k.response_id IS NULL OR p.response_id = k.response_id)
         ), wide AS (
             SELECT parent AS at FROM edges GROUP BY parent, own_below HAVING own_below OR min(child_l) <> max(child_l)
