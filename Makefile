@@ -7,6 +7,9 @@ OLDER := .venv-openai2
 LITELLM := .venv-litellm
 # The SDKs of all other providers, for the tests that let each of them talk to a server of its wire.
 SDKS := .venv-sdks
+# Other instrumentations, whose spans the sink reads. openlit refuses the newest SDKs, so there are two.
+DIALECTS := .venv-dialects
+DIALECTS_NEWER := .venv-dialects-newer
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
@@ -24,7 +27,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
-test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test
+test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test
 	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/.lint
@@ -37,7 +40,7 @@ bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDER) $(LITELLM) $(SDKS) .cache
+	rm -rf $(VENV) $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -72,4 +75,14 @@ $(LITELLM)/.test: pyproject.toml constraints.txt | python-is-new-enough
 $(SDKS)/.test: pyproject.toml constraints.txt | python-is-new-enough
 	@$(call make_venv,$(SDKS))
 	@$(call install,$(SDKS)) -e '.[sdks]'
+	@touch $@
+
+$(DIALECTS)/.test: pyproject.toml tests/dialects/requirements.txt tests/dialects/constraints.txt | python-is-new-enough
+	@$(call make_venv,$(DIALECTS))
+	@$(subst -c constraints.txt,-c tests/dialects/constraints.txt,$(call install,$(DIALECTS))) -e . -r tests/dialects/requirements.txt
+	@touch $@
+
+$(DIALECTS_NEWER)/.test: pyproject.toml tests/dialects/requirements-newer.txt tests/dialects/constraints-newer.txt | python-is-new-enough
+	@$(call make_venv,$(DIALECTS_NEWER))
+	@$(subst -c constraints.txt,-c tests/dialects/constraints-newer.txt,$(call install,$(DIALECTS_NEWER))) -e . -r tests/dialects/requirements-newer.txt
 	@touch $@

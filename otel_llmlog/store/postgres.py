@@ -23,7 +23,7 @@ from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.stats import Stats
-from otel_llmlog.store import connect, rows, sql
+from otel_llmlog.store import connect, described, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
@@ -111,6 +111,8 @@ class PostgresExporter(Exporter):
                 session = self._connected()
                 self._remove_old_rows(session)
                 self._see_to_days(session, batch.calls)
+                if described.by_others(batch.calls):
+                    session.expect_described()
                 self._send(session, batch)
             before = batch
         if before is not None:
@@ -147,6 +149,8 @@ class PostgresExporter(Exporter):
         self._commit(session, batch)
         if batch.events:
             batch.written += session.append_audit(batch.events, batch.rejected)
+        if batch.contents:
+            batch.written += session.append_contents(batch.contents, batch.rejected)
 
     def _commit(self, session: Session, batch: _Batch) -> None:
         """Wait for the chunk that was sent, if any. Where not all of it is new or sound, row by row if need be."""
@@ -257,7 +261,9 @@ class _Batch:
         self.written = 0
         self.rejected: list[tuple[Record, str]] = []
         self.events = [record for record in records if record.kind == "log"]
-        calls = [record for record in records if record.kind != "log"] if self.events else records
+        self.contents = [record for record in records if record.kind == "content"]
+        others = self.events or self.contents
+        calls = [record for record in records if record.kind == "span"] if others else records
         self.calls = _in_key_order(calls, self.rejected)
         self.chunks = [_Chunk(self.calls[at : at + CHUNK_ROWS]) for at in range(0, len(self.calls), CHUNK_ROWS)]
         self.sent: _Chunk | None = None

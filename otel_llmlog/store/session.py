@@ -17,7 +17,7 @@ from psycopg.pq import Escaping
 
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.store import audit_rows, connect, copy, dead_letters, retention, rollups, rows
+from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.under_way import Steps, UnderWay
 
@@ -65,6 +65,7 @@ class Session:
     def __init__(self, conninfo: str) -> None:
         self._connection = connect.connection(conninfo)
         self._under_way: UnderWay | None = None
+        self._described = False
 
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none."""
@@ -92,8 +93,7 @@ class Session:
         The server stores while the next piece is formatted. What it has still to do then needs the caller only now and
         again: see `is_settled`.
         """
-        pgconn, added = self._connection.pgconn, rollups.Added()
-        self._connection.execute(f"BEGIN; {_LIMITS}")
+        pgconn, added = self._connection.pgconn, rollups.Added(described_too=self._begin())
         self._connection.wait(_begin_copy(pgconn, _LOGS.copy))
         kept: list[rows.SpendLogContent] = []
         for piece in pieces:
@@ -146,7 +146,7 @@ class Session:
     def merge(self, stored: Sequence[Stored]) -> int:
         """Store those rows that are not there yet, by way of a temporary table; returns how many."""
         with self._connection.cursor() as cursor:
-            cursor.execute(f"BEGIN; {_LIMITS}; {_LOGS.stage}; {_CONTENTS.stage}")
+            added = rollups.Added(described_too=self._begin(f"{_LOGS.stage}; {_CONTENTS.stage}; "))
             for table, lines in (
                 (_LOGS, [row for row, _ in stored]),
                 (_CONTENTS, [content for _, content in stored if content is not None]),
@@ -155,13 +155,29 @@ class Session:
                     writer.write(copy.lines(lines)[0])
             new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
-            added = rollups.Added()
             added.add([tuple(map(copy.field, row)) for row in new])
             cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         return len(new)
 
+    def _begin(self, more: str = "") -> bool:
+        """Begin a transaction; answers whether spans of others were ever stored, which none can change meanwhile."""
+        cursor = self._connection.execute(f"BEGIN; {_LIMITS}; {more}SELECT llmlog.are_described()")
+        while cursor.nextset():
+            pass
+        return cursor.fetchone() == (True,)
+
     def _quote(self) -> Callable[[bytes], bytes]:
         return Escaping(self._connection.pgconn).escape_literal
+
+    def expect_described(self) -> None:
+        """Say that spans of others are going to be stored, so that every writer looks what they describe."""
+        if not self._described:
+            self._connection.execute("SELECT llmlog.expect_described()")
+            self._described = True
+
+    def append_contents(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
+        """Store contents that came as log records, with their spans; answers how many were taken."""
+        return content_rows.append(self._connection, records, rejected, _LIMITS)
 
     def append_audit(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
         """Store audit events that are not there yet; answers how many were new."""
