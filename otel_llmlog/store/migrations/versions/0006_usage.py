@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_llmlog.store.migrations import run
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:
