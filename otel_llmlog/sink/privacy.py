@@ -37,12 +37,15 @@ _QUOTING = {
 }
 _QUOTES = tuple(f"{PREFIX}metadata.guardrail_information.guardrail_{which}" for which in ("request", "response"))
 _PARAMETERS = f"{PREFIX}model_parameters"
-# What capture itself says of a failure: made of fixed words, the status and the class of an error.
+# What capture itself says of a failure: fixed words, the status, the kind and the class of an error, never its message.
 _OWN_WORDS = re.compile(
-    r"HTTP \d{3}(?: [a-z]+(?:[_-][a-z]+)*)?"
-    r"|the provider reported an error in its reply(?: \([a-z]+(?:[_-][a-z]+)*\))?"
-    r"|[A-Za-z]\w{0,63} while the reply was (?:awaited|read)"
-    r"|LiteLLM reports [A-Za-z]\w{0,63} \w{0,64}"
+    r"HTTP \d{3}(?: [\w-]{1,64})?"
+    r"|the provider reported an error in its reply(?: \([\w-]{1,64}\))?"
+    r"|\w{1,64} while the reply was awaited"
+    r"|the (?:app closed|app dropped|process ended before) the (?:stream before its end|call did)"
+    r"|the stream ended without its last event"
+    r"|the reply could not be read: see notes in its metadata"
+    r"|LiteLLM reports (?:an error|\w{1,64})(?: \w{1,64})?"
 )
 # Characters of a key that are hashed. Real ones are far shorter.
 _LONGEST_KEY = 4096
