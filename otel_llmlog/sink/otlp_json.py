@@ -58,39 +58,38 @@ _one = msgspec.json.Decoder(dict[str, Any])
 
 
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
-    """The spans that may be calls. Raises Unreadable when the request as a whole is none."""
+    """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
     for of_resource in _read(body).resourceSpans or ():
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeSpans or ():
-            scope = of_scope.scope if isinstance(of_scope.scope, dict) else {}
-            name, version = _text(scope.get("name")), _text(scope.get("version"))
+            name, version = _scope(of_scope.scope, "name"), _scope(of_scope.scope, "version")
             for raw in of_scope.spans or ():
                 received.count += 1
                 try:
                     given = _one.decode(raw)
                     pairs = _pairs(given.get("attributes"))
                     if may_be_call(name, pairs):
-                        received.found.append(_span(given, pairs, name, version, resource))
+                        received.add(_span(given, pairs, name, version, resource))
                 except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.unreadable.append((_service(resource), _BROKEN))
+                    received.refuse(_service(resource), _BROKEN)
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
-    """The log records. Raises Unreadable when the request as a whole is none."""
+    """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
     for of_resource in _read(body).resourceLogs or ():
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeLogs or ():
-            scope = of_scope.scope if isinstance(of_scope.scope, dict) else {}
+            name = _scope(of_scope.scope, "name")
             for raw in of_scope.logRecords or ():
                 received.count += 1
                 try:
                     given = _one.decode(raw)
-                    received.found.append(_log(given, _text(scope.get("name")), resource))
+                    received.add(_log(given, name, resource))
                 except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.unreadable.append((_service(resource), _BROKEN))
+                    received.refuse(_service(resource), _BROKEN)
     return received
 
 
@@ -106,6 +105,11 @@ def _resource(given: Any) -> dict[str, Any]:
         return _values(_pairs(given.get("attributes"))) if isinstance(given, dict) else {}
     except _Odd:
         return {}
+
+
+def _scope(scope: Any, field: str) -> str:
+    found = scope.get(field) if isinstance(scope, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _service(resource: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ MayBeCall = Callable[[str, Container[str]], bool]
 
 
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
-    """The spans that may be calls. Raises Unreadable when the request as a whole is none."""
+    """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
     parse = wire.Span.FromString
     for of_resource in _resources(wire.Traces, body):
@@ -55,14 +55,14 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
                         continue
                     if resource is None:
                         resource = attributes(of_resource.resource.attributes)
-                    received.found.append(_span(raw, span, scope, version, resource))
+                    received.add(_span(raw, span, scope, version, resource))
                 except DecodeError:
-                    received.unreadable.append((_service(of_resource), _BROKEN))
+                    received.refuse(_service(of_resource), _BROKEN)
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
-    """The log records. Raises Unreadable when the request as a whole is none."""
+    """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
     for of_resource in _resources(wire.Logs, body):
         resource: Mapping[str, Any] | None = None
@@ -74,9 +74,9 @@ def logs(body: bytes) -> Received[Log]:
                     record = wire.LogRecord.FromString(raw)
                     if resource is None:
                         resource = attributes(of_resource.resource.attributes)
-                    received.found.append(_log(record, scope, resource))
+                    received.add(_log(record, scope, resource))
                 except DecodeError:
-                    received.unreadable.append((_service(of_resource), _BROKEN))
+                    received.refuse(_service(of_resource), _BROKEN)
     return received
 
 

@@ -4,8 +4,8 @@ Two things differ from OpenTelemetry's own classes, and both are for speed and f
 a map of name to undecoded value at first, so that one look tells whether it has an attribute, and nothing is built for
 the others (a map entry is, on the wire, a message of a key and a value); where all are wanted they are undecoded pairs.
 Spans, events and log records are undecoded bytes, so that a broken one is refused alone. Field numbers are those of
-opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that is
-no UTF-8 comes as bytes then, instead of making the whole unreadable.
+opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that
+is no UTF-8 comes as bytes then, instead of making the whole unreadable.
 """
 
 from __future__ import annotations
