@@ -17,10 +17,12 @@ import msgspec
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink.protobuf import MayBeCall
-from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received, Unreadable
+from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable
 
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable JSON of OTLP"
+# Bytes that a value has at least, with its name and what stands around it, on average.
+_LEAST_BYTES = 8
 # Levels of values in values that are read, as many as in protobuf.
 _MAX_DEPTH = 32
 _KINDS = {
@@ -64,8 +66,8 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeSpans or ():
             name, version = _scope(of_scope.scope, "name"), _scope(of_scope.scope, "version")
+            received.saw(len(of_scope.spans or ()))
             for raw in of_scope.spans or ():
-                received.count += 1
                 try:
                     given = _one.decode(raw)
                     pairs = _pairs(given.get("attributes"))
@@ -83,8 +85,8 @@ def logs(body: bytes) -> Received[Log]:
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeLogs or ():
             name = _scope(of_scope.scope, "name")
+            received.saw(len(of_scope.logRecords or ()))
             for raw in of_scope.logRecords or ():
-                received.count += 1
                 try:
                     given = _one.decode(raw)
                     received.add(_log(given, name, resource))
@@ -94,6 +96,9 @@ def logs(body: bytes) -> Received[Log]:
 
 
 def _read(body: bytes) -> _Request:
+    # Values of a byte or two would take thirty times their size in memory. Honest ones have names.
+    if body.count(b",") > max(len(body) // _LEAST_BYTES, MOST):
+        raise TooLarge
     try:
         return _request.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -13,6 +13,10 @@ UNKNOWN_SERVICE = "unknown_service"
 # Calls, or log records, that one request may hold. A span of a call has more than a kilobyte, so that honest requests
 # meet the limit of bytes first; those made of the smallest possible spans would fill memory and the database's time.
 MOST = 20_000
+# Spans or log records of any kind that one request may hold.
+_MOST_OF_ANY = 400_000
+# Characters of a service's name that are kept.
+_MOST_NAME = 512
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what is wrong
@@ -33,6 +37,12 @@ class Received(Generic[One]):
     unreadable: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many could not be read, by service and reason."""
 
+    def saw(self, number: int) -> None:
+        """So many more, of any kind. Raises TooLarge."""
+        self.count += number
+        if self.count > _MOST_OF_ANY:
+            raise TooLarge
+
     def add(self, one: One) -> None:
         """One that is worth a look. Raises TooLarge."""
         if len(self.found) >= MOST:
@@ -43,8 +53,4 @@ class Received(Generic[One]):
         """One that cannot be read. Raises TooLarge."""
         if len(self.unreadable) >= MOST:
             raise TooLarge
-        self.unreadable[service[:MOST_NAME], reason] += 1
-
-
-# Characters of a service's name that are kept.
-MOST_NAME = 512
+        self.unreadable[service[:_MOST_NAME], reason] += 1

@@ -221,5 +221,13 @@ def test_a_request_of_a_great_many_of_the_smallest_spans_is_too_large() -> None:
         protobuf.traces(_field(0x0A, _field(0x12, _field(0x12, smallest) * 20_001)), ANY)
     with pytest.raises(TooLarge):
         otlp_json.traces(b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join([b"{}"] * 20_001) + b"]}]}]}", ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(b"\x0a\x00" * 20_001, ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(_field(0x0A, b"\x12\x00" * 20_001), ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(_field(0x0A, _field(0x12, b"\x12\x00" * 400_001)), lambda *_: False)
+    with pytest.raises(TooLarge):
+        otlp_json.traces(b'{"resourceSpans":[{"resource":{"attributes":[' + b"0," * 50_000 + b"0]}}]}", ANY)
     broken = protobuf.traces(_field(0x0A, _field(0x12, _field(0x12, b"\xff") * 100_000)), ANY)
     assert (broken.count, len(broken.unreadable), broken.unreadable.total()) == (100_000, 1, 100_000)
