@@ -5,6 +5,9 @@ VENV := .venv
 OLDER := .venv-openai2
 # LiteLLM and all it brings, for the tests of its callback: too heavy for everybody's environment.
 LITELLM := .venv-litellm
+# Other instrumentations, whose spans the sink reads. openlit refuses the newest SDKs, so there are two.
+DIALECTS := .venv-dialects
+DIALECTS_NEWER := .venv-dialects-newer
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
@@ -22,7 +25,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
-test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test
+test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test
 	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/.lint
@@ -35,7 +38,7 @@ bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDER) $(LITELLM) .cache
+	rm -rf $(VENV) $(OLDER) $(LITELLM) $(DIALECTS) $(DIALECTS_NEWER) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,4 +68,14 @@ $(OLDER)/.test: pyproject.toml | python-is-new-enough
 $(LITELLM)/.test: pyproject.toml constraints.txt | python-is-new-enough
 	@$(call make_venv,$(LITELLM))
 	@$(call install,$(LITELLM)) -e '.[litellm]'
+	@touch $@
+
+$(DIALECTS)/.test: pyproject.toml tests/dialects/requirements.txt tests/dialects/constraints.txt | python-is-new-enough
+	@$(call make_venv,$(DIALECTS))
+	@$(subst -c constraints.txt,-c tests/dialects/constraints.txt,$(call install,$(DIALECTS))) -e . -r tests/dialects/requirements.txt
+	@touch $@
+
+$(DIALECTS_NEWER)/.test: pyproject.toml tests/dialects/requirements-newer.txt tests/dialects/constraints-newer.txt | python-is-new-enough
+	@$(call make_venv,$(DIALECTS_NEWER))
+	@$(subst -c constraints.txt,-c tests/dialects/constraints-newer.txt,$(call install,$(DIALECTS_NEWER))) -e . -r tests/dialects/requirements-newer.txt
 	@touch $@

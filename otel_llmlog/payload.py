@@ -247,6 +247,8 @@ class CallPayload(StandardLoggingPayload):
     price_version: str | None = None
     notes: list[str] = []
     """What could not be read, one short sentence each. Never content."""
+    described_by: str | None = None
+    """Whose span this was read from: `openllmetry`, `openinference`, …. None: our own capture."""
 
 
 AuditOutcome = Literal["success", "failure", "refused"]

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Kind = Literal["span", "log"]
+Kind = Literal["span", "log", "content"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One LLM call (a span) or one audit event (a log). Delivering it twice stores it once.
+    """One LLM call (a span), one audit event (a log), or what was said in a call whose span comes apart (a content).
 
-    The identity of a span is (start_ns, trace_id, span_id); that of a log is the id in its attributes.
+    Delivering it twice stores it once. The identity of a span is (start_ns, trace_id, span_id); that of a log is the id
+    in its attributes; a content belongs to the span of (trace_id, span_id).
     """
 
     trace_id: str

@@ -13,12 +13,15 @@ from typing import Any
 from otel_llmlog import dialects, redact
 from otel_llmlog.config import Settings
 from otel_llmlog.dialects import audit
+from otel_llmlog.dialects.call import Reading
+from otel_llmlog.dialects.contents import contents_of
 from otel_llmlog.dialects.llmlog import PREFIX
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.errors import RowRejected
 from otel_llmlog.pipeline.logs import masked, record_of
 from otel_llmlog.pipeline.record import Record
+from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.sink import otlp_json, privacy, protobuf
 from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received
 
@@ -49,6 +52,13 @@ class Intake:
         self._content = settings.content
         self._pipeline = settings.pipeline
         self._audit = settings.audit
+        path = settings.pricing.price_map
+        self._reading = Reading(
+            settings.content.store_prompts_in_spend_logs,
+            settings.content.max_string_length_prompt_in_db,
+            settings.capture.provider_hosts,
+            Pricer(*parse_price_map(path.read_bytes())) if path else Pricer(),
+        )
 
     def traces(self, body: bytes, *, as_json: bool) -> Taken:
         """The calls among the spans of a request. Raises Unreadable, TooLarge."""
@@ -77,7 +87,7 @@ class Intake:
         return taken
 
     def _call(self, span: Span, taken: Taken) -> Record | None:
-        call = dialects.call_of(span)
+        call = dialects.call_of(span, self._reading)
         if call is None:
             return None
         if self._pipeline.disable_spend_logs:
@@ -97,9 +107,8 @@ class Intake:
         )
 
     def _event(self, log: Log, taken: Taken) -> Record | None:
-        # Those that say what was said in a call wait for a dialect that reads them.
         if audit.ID not in log.attributes or log.event_name not in {audit.EVENT_NAME, ""}:
-            return None
+            return self._content_of(log)
         if not self._audit.store_audit_logs:
             _keep_out(taken, "audit_logs_off")
             return None
@@ -109,6 +118,14 @@ class Intake:
         except RowRejected as error:
             taken.refused[len(taken.records)] = str(error), 1
             return Record(log.trace_id, log.span_id, None, log.time_ns, log.time_ns, service, _readable(log), "log")
+
+
+    def _content_of(self, log: Log) -> Record | None:
+        said = contents_of(log, self._reading)
+        if said is None or self._pipeline.disable_spend_logs:
+            return None
+        times = log.time_ns, log.time_ns
+        return Record(log.trace_id, log.span_id, None, *times, _service(log.resource), said, "content")
 
 
 def _keep_out(taken: Taken, reason: str) -> None:

@@ -22,7 +22,7 @@ from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Record
 from otel_llmlog.stats import Stats
-from otel_llmlog.store import connect, rows, sql
+from otel_llmlog.store import connect, described, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
@@ -90,13 +90,16 @@ class PostgresExporter:
         try:
             session = self._connected()
             self._remove_old_rows(session)
-            events = [record for record in records if record.kind == "log"]
-            calls = [record for record in records if record.kind != "log"] if events else records
+            others = [record for record in records if record.kind != "span"]
+            calls = [record for record in records if record.kind == "span"] if others else records
+            if described.by_others(calls):
+                session.expect_described()
             ordered = _in_key_order(calls, rejected)
             self._see_to_days(session, ordered)
             written = self._store(session, ordered, rejected)
-            if events:
-                written += session.append_audit(events, rejected)
+            if others:
+                written += session.append_audit([record for record in others if record.kind == "log"], rejected)
+                written += session.append_contents([record for record in others if record.kind == "content"], rejected)
         except psycopg.Error as error:
             self._drop()
             raise StoreUnavailable(failure(error).advice) from None

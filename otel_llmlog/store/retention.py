@@ -146,7 +146,8 @@ def _prune(connection: psycopg.Connection[Any], settings: RetentionSettings) -> 
     if settings.maximum_audit_logs_retention_period:
         audit_chain.prune(connection, settings.maximum_audit_logs_retention_period)
     if todo.logs_before is not None:
-        _delete(connection, "chain_links", todo.logs_before)
+        for table in ("chain_links", "described_calls", "hidden_calls"):
+            _delete(connection, table, todo.logs_before)
     return todo
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from psycopg import errors
 
-from otel_llmlog.store import chains
+from otel_llmlog.store import chains, described
 from otel_llmlog.store.copy import NULL, Row, value
 from otel_llmlog.store.rows import SpendLogRow
 
@@ -59,7 +59,7 @@ def _returned(column: str) -> str:
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')"
     if column == "cache_hit":
         return "CASE WHEN cache_hit THEN 't' END"
-    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, "spend")
+    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, *described.COLUMNS, "spend")
     return f"CAST({column} AS text)" if column in used else "NULL"
 
 
@@ -77,9 +77,11 @@ def key(names: Row) -> str:
 class Added:
     """Rows by the lines of the rollups that they add to. Filled while the database stores the rows."""
 
-    __slots__ = ("_hours", "_links", "_sessions")
+    __slots__ = ("_described", "_hours", "_links", "_sessions")
 
-    def __init__(self) -> None:
+    def __init__(self, *, described_too: bool = False) -> None:
+        """`described_too`: spans of others may describe the same requests."""
+        self._described = described.Described() if described_too else None
         # Each line holds the facts of its rows end to end: that way a row leaves the garbage collector no work.
         self._hours: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
         self._sessions: defaultdict[str, list[str]] = defaultdict(list)
@@ -93,6 +95,8 @@ class Added:
             if session != NULL:
                 sessions[session] += facts
         self._links += chains.links(rows)
+        if self._described is not None:
+            self._described.add(rows)
 
     def statement(self, quote: Callable[[bytes], bytes]) -> bytes:
         """The SQL that adds these rows up; empty for none. `quote` makes a literal of bytes.
@@ -108,8 +112,12 @@ class Added:
             totals = [_session(session, line) for session, line in self._sessions.items()]
         arrays = [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
         function = b"add_to_rollups"
-        if self._links:
+        if self._links or self._described is not None:
             function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
+        if self._described is not None:
+            others, own = self._described.lines()
+            more = [*_columns(others, described.FIELDS), *_columns(own, described.OWN_FIELDS)]
+            function, arrays = b"add_described", [*more, *arrays]
         return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
 

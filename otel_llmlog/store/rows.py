@@ -57,6 +57,7 @@ class SpendLogRow(NamedTuple):
     error_class: str
     error_code: str
     error_str: str
+    described_by: str
     trace_id: str
     span_id: str
     parent_span_id: str
@@ -122,6 +123,7 @@ TEXTS = {
     "error_class": "error_information.error_class",
     "error_code": "error_information.error_code",
     "error_str": "error_str",
+    "described_by": "described_by",
 }
 COUNTS = {
     "prompt_tokens": "prompt_tokens",

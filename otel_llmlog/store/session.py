@@ -17,7 +17,7 @@ from psycopg.pq import Escaping
 
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.store import audit_rows, connect, copy, dead_letters, retention, rollups, rows
+from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows
 from otel_llmlog.store.failures import failure
 
 # What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
@@ -63,6 +63,7 @@ class Session:
 
     def __init__(self, conninfo: str) -> None:
         self._connection = connect.connection(conninfo)
+        self._described = False
 
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none."""
@@ -87,8 +88,8 @@ class Session:
     def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
         """Store rows that are new, which nearly all are. Raises UniqueViolation when one is there already."""
         with self._connection.cursor() as cursor:
-            cursor.execute(f"BEGIN; {_LIMITS}")
-            added = self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces)
+            added = rollups.Added(described_too=self._begin(cursor, ""))
+            self._copy(cursor, _LOGS.copy, _CONTENTS.copy, pieces, added)
         # Sent without waiting: the server adds up and makes it safe on disk while the caller formats. Last, because
         # lines of the rollups are locked from here to the end of COMMIT, and others want the same ones.
         pgconn = self._connection.pgconn
@@ -104,23 +105,33 @@ class Session:
     def merge(self, stored: Sequence[Stored]) -> int:
         """Store those rows that are not there yet, by way of a temporary table; returns how many."""
         with self._connection.cursor() as cursor:
-            cursor.execute(f"BEGIN; {_LIMITS}; {_LOGS.stage}; {_CONTENTS.stage}")
-            self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored])
+            added = rollups.Added(described_too=self._begin(cursor, f"{_LOGS.stage}; {_CONTENTS.stage}; "))
+            self._copy(cursor, _LOGS.copy_staged, _CONTENTS.copy_staged, [stored], rollups.Added())
             new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
-            added = rollups.Added()
             added.add([tuple(map(copy.field, row)) for row in new])
             cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         return len(new)
+
+    def _begin(self, cursor: psycopg.Cursor[Any], more: str) -> bool:
+        """Begin a transaction; answers whether spans of others were ever stored, which none can change meanwhile."""
+        cursor.execute(f"BEGIN; {_LIMITS}; {more}SELECT llmlog.are_described()")
+        while cursor.nextset():
+            pass
+        return cursor.fetchone() == (True,)
 
     def _quote(self) -> Callable[[bytes], bytes]:
         return Escaping(self._connection.pgconn).escape_literal
 
     def _copy(
-        self, cursor: psycopg.Cursor[Any], logs: str, contents: str, pieces: Iterable[Sequence[Stored]]
-    ) -> rollups.Added:
-        """Hand over the lines; returns what they add to the rollups."""
-        added = rollups.Added()
+        self,
+        cursor: psycopg.Cursor[Any],
+        logs: str,
+        contents: str,
+        pieces: Iterable[Sequence[Stored]],
+        added: rollups.Added,
+    ) -> None:
+        """Hand over the lines, and to `added` what they add to the rollups."""
         kept: list[rows.SpendLogContent] = []
         with cursor.copy(logs) as writer:
             for piece in pieces:
@@ -132,7 +143,16 @@ class Session:
             with cursor.copy(contents) as writer:
                 for start in range(0, len(kept), PIECE_ROWS):
                     writer.write(copy.lines(kept[start : start + PIECE_ROWS])[0])
-        return added
+
+    def expect_described(self) -> None:
+        """Say that spans of others are going to be stored, so that every writer looks what they describe."""
+        if not self._described:
+            self._connection.execute("SELECT llmlog.expect_described()")
+            self._described = True
+
+    def append_contents(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
+        """Store contents that came as log records, with their spans; answers how many were taken."""
+        return content_rows.append(self._connection, records, rejected, _LIMITS)
 
     def append_audit(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
         """Store audit events that are not there yet; answers how many were new."""
