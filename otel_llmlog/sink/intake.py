@@ -119,7 +119,6 @@ class Intake:
             taken.refused[len(taken.records)] = str(error), 1
             return Record(log.trace_id, log.span_id, None, log.time_ns, log.time_ns, service, _readable(log), "log")
 
-
     def _content_of(self, log: Log) -> Record | None:
         said = contents_of(log, self._reading)
         if said is None or self._pipeline.disable_spend_logs:
