@@ -1,6 +1,7 @@
 """How fast the sink turns OTLP into committed rows, beside the exporter that writes the same calls directly.
 
     python benchmarks/sink.py [--spans 25600] [--rounds 5] [--connections 2] [--in-flight 4]
+                             [--dialect llmlog]
 
 One `llmlog sink` (one process) with its Postgres beside it on the same machine; the client sends batches of 512 spans over
 gRPC, encoded before the clock starts, so that it costs little; `--in-flight` requests wait for their answer on each
@@ -45,6 +46,9 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--connections", type=int, default=2)
     arguments.add_argument("--in-flight", type=int, default=4, help="requests at a time on each connection")
+    arguments.add_argument(
+        "--dialect", choices=("llmlog", "genai"), default="llmlog", help="in which calls are written"
+    )
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         url = embedded.start(Path(directory) / "postgres")
@@ -83,7 +87,8 @@ def _measure(url: str, address: str, pid: int, options: argparse.Namespace) -> N
     for number in range(options.rounds + 1):
         records = [write_path._record(generator, i) for i in range(2 * options.spans)]
         sent, kept = records[: options.spans], records[options.spans :]
-        bodies = [otlp.encode(part).SerializeToString() for part in _parts(sent)]
+        encode = _genai if options.dialect == "genai" else otlp.encode
+        bodies = [encode(part).SerializeToString() for part in _parts(sent)]
         before = _cpu(pid)
         seconds, times = asyncio.run(_send(address, bodies, options))
         spent = _cpu(pid) - before
@@ -116,6 +121,47 @@ def _measure(url: str, address: str, pid: int, options: argparse.Namespace) -> N
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
     print(f"memory  {int(peak) / 1024:.0f} MB at most")
+
+
+def _genai(records: list[Record]) -> ExportTraceServiceRequest:
+    """The same calls as an instrumentation of the GenAI conventions writes them: 20 attributes, no price."""
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add()
+    of_resource.resource.attributes.append(pair("service.name", "shop"))
+    scope = of_resource.scope_spans.add()
+    scope.scope.name = "opentelemetry.instrumentation.openai_v2"
+    for record in records:
+        of = {name.removeprefix("llmlog."): value for name, value in record.attributes.items()}
+        given = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": of["custom_llm_provider"],
+            "gen_ai.request.model": of["model"],
+            "gen_ai.request.temperature": 0.2,
+            "gen_ai.request.max_tokens": 1024,
+            "gen_ai.response.id": of["id"],
+            "gen_ai.response.model": of["model"],
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.usage.input_tokens": of["prompt_tokens"],
+            "gen_ai.usage.output_tokens": of["completion_tokens"],
+            "gen_ai.usage.cache_read.input_tokens": of["usage.cache_read_tokens"],
+            "gen_ai.conversation.id": of["session_id"],
+            "gen_ai.output.type": "text",
+            "server.address": "api.openai.com",
+            "server.port": 443,
+            "user.id": of["metadata.user_api_key_user_id"],
+            "thread.id": 139_000_000,
+            "thread.name": "MainThread",
+        }
+        scope.spans.add(
+            trace_id=bytes.fromhex(record.trace_id),
+            span_id=bytes.fromhex(record.span_id),
+            name=f"chat {of['model']}",
+            kind=3,
+            start_time_unix_nano=record.start_ns,
+            end_time_unix_nano=record.end_ns,
+            attributes=[pair(name, value) for name, value in given.items()],
+        )
+    return request
 
 
 def _parts(records: list[Record]) -> list[list[Record]]:
