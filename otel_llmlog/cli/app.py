@@ -18,6 +18,7 @@ from otel_llmlog.cli import (
     reprice,
     run,
     sessions,
+    sink,
     spend,
     spool,
     status,
@@ -42,6 +43,7 @@ app.command("reprice")(reprice.reprice)
 app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
+app.command("sink")(sink.sink)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -1,0 +1,157 @@
+"""What of a received call may be kept: fields of the payload alone, no raw key, no content unless it is turned on.
+
+Always true: whatever the sender's own settings were, with content off here neither messages nor texts that may quote
+them leave this module, dead letters included; with content on, texts are cut as long ones are where calls are captured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from otel_llmlog import redact
+from otel_llmlog.config import ContentSettings
+from otel_llmlog.dialects.llmlog import PREFIX, is_field
+from otel_llmlog.providers.lenient import word
+
+_KEY = f"{PREFIX}metadata.user_api_key_hash"
+_CONTENT = (f"{PREFIX}messages", f"{PREFIX}response")
+_TEXTS = tuple(
+    PREFIX + name
+    for name in (
+        "error_str",
+        "error_information.error_message",
+        "error_information.traceback",
+        "response_cost_failure_debug_info.traceback_str",
+    )
+)
+# Documents of which a part is content: the names of its fields, wherever they stand in it.
+_QUOTING = {
+    f"{PREFIX}guardrail_information": ("guardrail_request", "guardrail_response"),
+    f"{PREFIX}metadata.vector_store_request_metadata": ("query", "vector_store_search_response"),
+}
+_QUOTES = tuple(f"{PREFIX}metadata.guardrail_information.guardrail_{which}" for which in ("request", "response"))
+_PARAMETERS = f"{PREFIX}model_parameters"
+# What capture itself says of a failure: fixed words, the status, the kind and the class of an error, never its message.
+_OWN_WORDS = re.compile(
+    r"HTTP \d{3}(?: [\w-]{1,64})?"
+    r"|the provider reported an error in its reply(?: \([\w-]{1,64}\))?"
+    r"|\w{1,64} while the reply was awaited"
+    r"|the (?:app closed|app dropped|process ended before) the (?:stream before its end|call did)"
+    r"|the stream ended without its last event"
+    r"|the reply could not be read: see notes in its metadata"
+    r"|LiteLLM reports (?:an error|\w{1,64})(?: \w{1,64})?"
+)
+# Characters of a key that are hashed. Real ones are far shorter.
+_LONGEST_KEY = 4096
+
+
+_SENSITIVE = {_KEY, *_CONTENT, *_TEXTS, *_QUOTING, *_QUOTES, _PARAMETERS}
+# Attributes of a call whose names are looked up once for all calls that have the same.
+_FEW = 256
+# Characters of model parameters that are looked through once for all calls that have the same.
+_SHORT = 512
+
+
+class _Plan(NamedTuple):
+    """What is to be done with calls that have the same attributes in the same order."""
+
+    fields: tuple[str, ...]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    sensitive: frozenset[str]
+    """Those that may hold what must not be kept."""
+
+
+@lru_cache(maxsize=256)
+def _plan(names: tuple[str, ...]) -> _Plan:
+    fields = tuple(filter(is_field, names))
+    values = itemgetter(*fields) if len(fields) > 1 else lambda given: tuple([given[name] for name in fields])
+    return _Plan(fields, values, frozenset(_SENSITIVE.intersection(fields)))
+
+
+def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, Any]:
+    """The call's attributes that may be stored."""
+    names = tuple(attributes)
+    plan = _plan(names) if len(names) <= _FEW else _plan.__wrapped__(names)
+    # Of one length by construction, and this is hot.
+    found = dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905
+    if _KEY in plan.sensitive and found[_KEY] is not None:
+        found[_KEY] = _hashed(str(found[_KEY]))
+    if settings.store_prompts_in_spend_logs:
+        _cut(found, plan.sensitive, settings.max_string_length_prompt_in_db)
+    else:
+        _leave_out(found, plan.sensitive)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _hashed(key: str) -> str:
+    return redact.key_id(key[:_LONGEST_KEY])
+
+
+def _leave_out(found: dict[str, Any], sensitive: frozenset[str]) -> None:
+    for name in sensitive:
+        given = found[name]
+        if name == _PARAMETERS:
+            short = given.__class__ is str and len(given) <= _SHORT
+            found[name] = _without_words(given) if short else _without_words.__wrapped__(given)
+        elif name in _QUOTING:
+            found[name] = _text(_without(_document(given), _QUOTING[name]))
+        elif name != _KEY and not (name in _TEXTS and given.__class__ is str and _OWN_WORDS.fullmatch(given)):
+            del found[name]
+
+
+@lru_cache(maxsize=1024)
+def _without_words(parameters: Any) -> str:
+    return _text(_switches(_document(parameters)))
+
+
+def _cut(found: dict[str, Any], sensitive: frozenset[str], limit: int) -> None:
+    for name in sensitive:
+        if (given := found[name]) is None:
+            continue
+        if name in _TEXTS:
+            found[name] = redact.mask(redact.cut(str(given), limit))
+        # In a text that is no longer than the limit there is nothing to cut.
+        elif name != _KEY and (given.__class__ is not str or len(given) > limit):
+            found[name] = _text(redact.storable(_document(given), limit))
+
+
+def _document(text: Any) -> Any:
+    """JSON from outside; None where it is none: what cannot be looked through cannot be kept."""
+    try:
+        return msgspec.json.decode(text)
+    except (TypeError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _text(document: Any) -> str:
+    try:
+        return msgspec.json.encode(document).decode()
+    except (UnicodeError, RecursionError, OverflowError):
+        return "null"
+
+
+def _without(document: Any, fields: tuple[str, ...]) -> Any:
+    if isinstance(document, dict):
+        return {name: value for name, value in document.items() if name not in fields}
+    return (
+        [_without(item, fields) for item in document if isinstance(item, dict)] if isinstance(document, list) else None
+    )
+
+
+def _switches(document: Any) -> dict[str, Any]:
+    """Model parameters that are numbers, switches and words of an API."""
+    if not isinstance(document, dict):
+        return {}
+    switches = {
+        redact.clean(name[: redact.MAX_NAME]): value if isinstance(value, bool | int | float) else word(value)
+        for name, value in document.items()
+        if not redact.is_credential(name)
+    }
+    return {name: value for name, value in switches.items() if value is not None}
