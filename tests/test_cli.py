@@ -107,6 +107,8 @@ def test_logs_come_newest_first_with_all_columns_as_json(command: Command) -> No
         (["--since", "2026-11-01T12:00:03"], [4, 3]),
         (["--until", "2026-11-01T12:00:02+00:00"], [1]),
         (["--limit", "1"], [4]),
+        (["--trace", f"{2:032x}"], [2]),
+        (["--trace", "0000000A"], []),
         (["--model", "'; DROP TABLE llmlog.spend_logs; --"], []),
     ],
 )
@@ -120,6 +122,36 @@ def test_the_table_of_logs_shows_failures_and_no_control_characters(command: Com
     assert "RateLimitError" in shown
     assert "unknown" in shown
     assert "\x1b" not in shown
+
+
+def test_calls_lead_to_their_traces(command: Command) -> None:
+    template = {"LLMLOG_TRACE_URL_TEMPLATE": "http://jaeger:16686/trace/{trace_id}?uiFind={span_id}"}
+    urls = [f"http://jaeger:16686/trace/{n:032x}?uiFind={n + 1:016x}" for n in (4, 3, 2, 1)]
+    lines = command("logs", "--json", **template).stdout.splitlines()
+    assert [json.loads(line)["trace_url"] for line in lines] == urls
+    assert "trace_url" not in command("logs", "--json").stdout
+    session = json.loads(command("session", "s\x1b[31m1", "--json", **template).stdout)
+    assert [call["trace_url"] for call in session["log"]] == [urls[1]]
+    for arguments in (["logs"], ["session", "s\x1b[31m1"]):
+        # As links of the terminal (OSC 8), where there is one.
+        assert f";{urls[1]}\x1b" in command(*arguments, **template, FORCE_COLOR="1").stdout
+        assert "jaeger" not in command(*arguments, **template).stdout
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("http://jaeger/trace/", "must contain {trace_id}"),
+        ("http://jaeger/{trace_id}/{when}", "no other name in braces"),
+        ("javascript:alert('{trace_id}')", "must be an address"),
+    ],
+)
+def test_an_address_that_leads_to_no_trace_is_refused_at_once(command: Command, template: str, said: str) -> None:
+    done = command("logs", ok=False, LLMLOG_TRACE_URL_TEMPLATE=template)
+    assert done.returncode == 1
+    assert done.stderr.startswith("llmlog: LLMLOG_TRACE_URL_TEMPLATE must ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_spend_is_summed_up_exactly(command: Command) -> None:
