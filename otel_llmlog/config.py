@@ -269,6 +269,42 @@ class TraceSettings(_Part):
         return _PLACEHOLDER.sub(lambda found: given[found[0]], self.trace_url_template)
 
 
+class SinkSettings(_Part):
+    """How `llmlog sink` receives, and from whom."""
+
+    sink_host: str = "127.0.0.1"
+    """Address that `llmlog sink` listens on. Another than loopback needs a token or client certificates."""
+    sink_grpc_port: int = Field(4317, ge=0, le=65_535)
+    """Port of OTLP/gRPC. 0: any that is free."""
+    sink_http_port: int = Field(4318, ge=0, le=65_535)
+    """Port of OTLP/HTTP, health and readiness. 0: any that is free."""
+    sink_workers: int = Field(1, ge=1, le=64)
+    """Processes that receive, each with a connection to the database."""
+    sink_token: SecretStr | None = Field(None, min_length=8)
+    """Bearer token that senders must show: `authorization: Bearer …`, over gRPC and HTTP alike."""
+    sink_tls_cert: Path | None = None
+    """PEM file with the server's certificate and its chain. Set with the key: both ports speak TLS only."""
+    sink_tls_key: Path | None = None
+    """PEM file with the certificate's private key."""
+    sink_tls_client_ca: Path | None = None
+    """PEM file with the CA that senders' certificates must be of (mTLS)."""
+    sink_allow_anonymous: bool = False
+    """Listen on any address without a token or client certificates: whoever reaches the port may write rows."""
+    sink_max_message_bytes: int = Field(16 << 20, ge=1 << 16, le=1 << 30)
+    """Bytes of one request, unpacked. A larger one is refused for good: let senders split their batches."""
+    sink_max_pending_bytes: int = Field(64 << 20, ge=1 << 20)
+    """Bytes of requests that wait for their COMMIT, of one process. Above, senders are told to try again."""
+    sink_max_requests: int = Field(256, ge=1, le=100_000)
+    """Requests that one process has in hand at a time. Above, senders are told to try again."""
+
+    @field_validator("sink_tls_cert", "sink_tls_key", "sink_tls_client_ca")
+    @classmethod
+    def _is_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("must name a readable file")
+        return path
+
+
 class Settings:
     """All settings, one part for each part of the program."""
 
@@ -280,6 +316,7 @@ class Settings:
         "pipeline",
         "pricing",
         "retention",
+        "sink",
         "spool",
         "store",
         "traces",
@@ -297,6 +334,7 @@ class Settings:
         self.store = _read(StoreSettings, values)
         self.retention = _read(RetentionSettings, values)
         self.traces = _read(TraceSettings, values)
+        self.sink = _read(SinkSettings, values)
 
 
 PARTS: tuple[type[_Part], ...] = (
@@ -310,6 +348,7 @@ PARTS: tuple[type[_Part], ...] = (
     SpoolSettings,
     RetentionSettings,
     TraceSettings,
+    SinkSettings,
 )
 # Variables that are no setting of this process, yet not typing errors either.
 _OTHER_VARIABLES = {CONFIG_FILE}
@@ -326,7 +365,7 @@ def _read(part: type[_P], values: Mapping[str, Any] | None) -> _P:
         name = str(first["loc"][0]) if first["loc"] else "?"
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
         # A database URL holds a password, an alias map may hold keys: say what is wrong with them, not what they are.
-        found = "" if name in {"database_url", "api_key_aliases"} else f", found {first['input']!r}"
+        found = "" if name in {"database_url", "api_key_aliases", "sink_token"} else f", found {first['input']!r}"
         raise ConfigError(f"{ENV_PREFIX}{name.upper()} {wanted}{found}") from None
 
 

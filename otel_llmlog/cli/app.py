@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from otel_llmlog.cli import audit, db, dead_letters, demo, doctor, logs, run, sessions, spend, spool, status
+from otel_llmlog.cli import audit, db, dead_letters, demo, doctor, logs, run, sessions, sink, spend, spool, status
 from otel_llmlog.configure import VERSION
 from otel_llmlog.errors import LLMLogError
 
@@ -25,6 +25,7 @@ app.command("sessions")(sessions.sessions)
 app.command("session")(sessions.session)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
+app.command("sink")(sink.sink)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -90,6 +90,11 @@ _LEAVES: dict[str, _Leaf] = {}
 _FIELDS = _table(CallPayload, PREFIX, ())
 
 
+def is_field(key: str) -> bool:
+    """Whether an attribute of this name is a field of the payload."""
+    return key in _LEAVES
+
+
 def encode(payload: CallPayload) -> Attributes:
     """Every field of the payload as span attributes."""
     attributes: Attributes = {}

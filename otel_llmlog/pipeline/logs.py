@@ -55,7 +55,7 @@ class LLMLogLogProcessor(LogRecordProcessor):
 
     def accept(self, event: AuditEvent) -> None:
         """Queue an event recorded in this process."""
-        self._put(_record(event, self._service_name()))
+        self._put(record_of(event, self._service_name()))
 
     def store(self, event: AuditEvent) -> None:
         """Return after the event's row is committed. Raises AuditNotRecorded; then it waits in the queue."""
@@ -64,7 +64,7 @@ class LLMLogLogProcessor(LogRecordProcessor):
         if self._writer is None:
             self.accept(event)
             raise AuditNotRecorded("sync needs a database of this process's own: see LLMLOG_DATABASE_URL", event.id)
-        record = _record(event, self._service_name())
+        record = record_of(event, self._service_name())
         try:
             self._writer.store(record)
         except LLMLogError as error:
@@ -91,7 +91,7 @@ class LLMLogLogProcessor(LogRecordProcessor):
         if self._writer is None or not self._settings.store_audit_logs:
             self.accept(event)
             return
-        record = _record(event, self._service_name())
+        record = record_of(event, self._service_name())
         try:
             self._writer.store(record)
         except RowRejected:
@@ -121,7 +121,7 @@ class LLMLogLogProcessor(LogRecordProcessor):
             event = audit.decode(attributes)
             resource = log_record.resource
             service = str(resource.attributes.get("service.name", "")) if resource else ""
-            self._put(_record(_masked(event), service or self._service_name()))
+            self._put(record_of(masked(event), service or self._service_name()))
         except Exception as error:  # a log record of another shape is not ours
             self._stats.error("on_emit", error)
 
@@ -138,14 +138,15 @@ class LLMLogLogProcessor(LogRecordProcessor):
             self._writer.close()
 
 
-def _masked(event: AuditEvent) -> AuditEvent:
+def masked(event: AuditEvent) -> AuditEvent:
     """An event that was not made here, with the credentials masked that whoever made it left in."""
     before, after = (redact.masked(redact.storable(value)) for value in (event.before_value, event.updated_values))
     key = redact.key_id(event.changed_by_api_key) if event.changed_by_api_key else None
     return event.model_copy(update={"before_value": before, "updated_values": after, "changed_by_api_key": key})
 
 
-def _record(event: AuditEvent, service_name: str) -> Record:
+def record_of(event: AuditEvent, service_name: str) -> Record:
+    """The event as the unit that is stored."""
     ns = round(event.updated_at * 1e6) * 1000
     return Record(
         event.trace_id or "", event.span_id or "", None, ns, ns, service_name, audit.encode(event), kind="log"

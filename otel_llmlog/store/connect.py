@@ -41,6 +41,15 @@ def connection(info: str) -> psycopg.Connection[tuple[object, ...]]:
         raise StoreUnavailable(f"no database: {failure(error).advice}") from None
 
 
+def ping(url: str, *, connect_timeout: int = 10) -> None:
+    """Ask the database for an answer. Raises StoreUnavailable when there is none, ConfigError."""
+    with connection(conninfo(url, connect_timeout=connect_timeout)) as asked:
+        try:
+            asked.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"no database: {failure(error).advice}") from None
+
+
 def engine(url: str, *, connect_timeout: int = 10) -> Engine:
     """SQLAlchemy's engine for the same URL. It keeps no connection open between uses."""
     # Imported late: a writer whose tables are up to date never needs it.

@@ -1,0 +1,33 @@
+"""Who may reach the sink: what must be true of its settings before it listens."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from otel_llmlog.config import Settings
+from otel_llmlog.errors import ConfigError
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError where rows would be open to anybody, or a setting lacks its other half."""
+    sink = settings.sink
+    if (sink.sink_tls_cert is None) != (sink.sink_tls_key is None):
+        raise ConfigError("LLMLOG_SINK_TLS_CERT and LLMLOG_SINK_TLS_KEY must be set together")
+    if sink.sink_tls_client_ca is not None and sink.sink_tls_cert is None:
+        raise ConfigError("LLMLOG_SINK_TLS_CLIENT_CA needs LLMLOG_SINK_TLS_CERT and LLMLOG_SINK_TLS_KEY")
+    known = sink.sink_token is not None or sink.sink_tls_client_ca is not None
+    if not (is_loopback(sink.sink_host) or known or sink.sink_allow_anonymous):
+        raise ConfigError(
+            f"LLMLOG_SINK_HOST {sink.sink_host} can be reached from elsewhere: set LLMLOG_SINK_TOKEN or "
+            "LLMLOG_SINK_TLS_CLIENT_CA, or, where the network itself keeps others out, LLMLOG_SINK_ALLOW_ANONYMOUS=true"
+        )
+    if settings.pipeline.exporter != "postgres":
+        raise ConfigError("llmlog sink stores in Postgres: unset LLMLOG_EXPORTER")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,138 @@
+"""OTLP/HTTP: `/v1/traces` and `/v1/logs` in protobuf and JSON, `/healthz` and `/readyz`. A bare ASGI app.
+
+Always true: a request without the right token, or over a limit, is refused before its body is read; "try again" is
+503 or 429 with Retry-After; an answer is in the encoding of its request, errors as google.rpc.Status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from otel_llmlog.config import SinkSettings
+from otel_llmlog.sink import receiver, responses
+from otel_llmlog.sink.receiver import Answer, Bad, Oversized, Receiver, Refused, Signal
+
+_SIGNALS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/logs": "logs"}
+_PROTOBUF, _JSON = b"application/x-protobuf", b"application/json"
+_PACKED = {b"": False, b"identity": False, b"gzip": True, b"deflate": True}
+# Seconds that the body of a request may take to arrive.
+_ARRIVAL = 30.0
+
+_Receive = Callable[[], Awaitable[dict[str, Any]]]
+_Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class _Reply(NamedTuple):
+    status: int
+    content_type: bytes
+    body: bytes
+    again: int = 0
+    """Seconds after which to try again."""
+
+
+class App:
+    """The ASGI app. `ready`: why rows cannot be stored now; None when they can."""
+
+    def __init__(self, receiving: Receiver, settings: SinkSettings, ready: Callable[[], Awaitable[str | None]]) -> None:
+        self._receiver = receiving
+        self._limit = settings.sink_max_message_bytes
+        self._ready = ready
+
+    async def __call__(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise NotImplementedError("HTTP only")
+        signal = _SIGNALS.get(scope["path"])
+        if signal is None:
+            reply = await self._about_itself(scope)
+        elif scope["method"] != "POST":
+            reply = _plain(405, "OTLP is sent with POST")
+        else:
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if kind not in {_PROTOBUF, _JSON}:
+                reply = _plain(415, "OTLP is application/x-protobuf or application/json")
+            else:
+                reply = await self._export(signal, kind, headers, receive)
+        again = [(b"retry-after", str(reply.again).encode())] if reply.again else []
+        # What of the body has not been read would be taken for the next request.
+        close = [(b"connection", b"close")] if reply.status >= 400 else []
+        start = [(b"content-type", reply.content_type), (b"content-length", str(len(reply.body)).encode())]
+        await send({"type": "http.response.start", "status": reply.status, "headers": [*start, *again, *close]})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _export(self, signal: Signal, kind: bytes, headers: dict[bytes, bytes], receive: _Receive) -> _Reply:
+        try:
+            self._receiver.check(headers.get(b"authorization"))
+            packed = _PACKED.get(headers.get(b"content-encoding", b"").strip().lower())
+            if packed is None:
+                return _plain(415, "content-encoding is gzip, deflate or identity")
+            with self._receiver.in_hand():
+                async with asyncio.timeout(_ARRIVAL):
+                    body = await self._body(headers, receive)
+                answer = await self._receiver.take(signal, body, packed=packed, as_json=kind == _JSON)
+            return _taken(signal, kind, answer)
+        except TimeoutError:
+            return _plain(408, "the body did not arrive in time")
+        except Refused as refused:
+            return _refused(kind, refused)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
+        too_large = Oversized(f"the request is larger than {self._limit} bytes: send smaller batches")
+        if int(headers.get(b"content-length", b"0")) > self._limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Bad("the sender has gone")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._limit:
+                raise too_large
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def _about_itself(self, scope: dict[str, Any]) -> _Reply:
+        if scope["path"] == "/healthz":
+            return _plain(200, "alive")
+        if scope["path"] == "/readyz":
+            away = await self._ready()
+            return _plain(200, "ready") if away is None else _plain(503, away, receiver.AGAIN_WHEN_AWAY)
+        return _plain(404, "here are /v1/traces, /v1/logs, /healthz and /readyz")
+
+
+def _plain(status: int, text: str, again: int = 0) -> _Reply:
+    return _Reply(status, b"text/plain; charset=utf-8", f"{text}\n".encode(), again)
+
+
+# HTTP status, gRPC's code for the same, and seconds after which to try again.
+_CODES: dict[type[Refused], tuple[int, int, int]] = {
+    receiver.Unauthenticated: (401, 16, 0),
+    receiver.Bad: (400, 3, 0),
+    receiver.Oversized: (413, 8, 0),
+    receiver.Busy: (429, 8, receiver.AGAIN_WHEN_BUSY),
+    receiver.Away: (503, 14, receiver.AGAIN_WHEN_AWAY),
+}
+
+
+def _refused(kind: bytes, refused: Refused) -> _Reply:
+    status, code, again = _CODES[type(refused)]
+    if kind == _JSON:
+        return _Reply(status, kind, json.dumps({"code": code, "message": str(refused)}).encode(), again)
+    return _Reply(status, kind, responses.status(code, str(refused), again), again)
+
+
+def _taken(signal: Signal, kind: bytes, answer: Answer) -> _Reply:
+    if kind == _PROTOBUF:
+        return _Reply(200, kind, responses.taken(signal, answer))
+    said: dict[str, Any] = {}
+    if answer.rejected:
+        field = "rejectedSpans" if signal == "traces" else "rejectedLogRecords"
+        # A 64-bit number is a string in protobuf's JSON.
+        said["partialSuccess"] = {field: str(answer.rejected), "errorMessage": answer.message}
+    return _Reply(200, kind, json.dumps(said).encode())

@@ -1,0 +1,126 @@
+"""One request -> records to store, and what is wrong with the rest of it.
+
+Always true: nothing raises but Unreadable, for a request that is no OTLP at all; a record here has been through
+`privacy`, so neither a row nor a dead letter can hold what must not be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from otel_llmlog import dialects, redact
+from otel_llmlog.config import Settings
+from otel_llmlog.dialects import audit
+from otel_llmlog.dialects.llmlog import PREFIX
+from otel_llmlog.dialects.log import Log
+from otel_llmlog.dialects.span import Span
+from otel_llmlog.errors import RowRejected
+from otel_llmlog.pipeline.logs import masked, record_of
+from otel_llmlog.pipeline.record import Record
+from otel_llmlog.sink import otlp_json, privacy, protobuf
+from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received
+
+_STATUS = f"{PREFIX}status"
+_DOCUMENTS = tuple(audit.PREFIX + name for name in ("before_value", "updated_values"))
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a request holds for the tables."""
+
+    count: int
+    """Spans or log records of any kind."""
+    records: list[Record] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    """Why a record cannot be stored, by its place in `records`: the store rejects it, too, but knows less."""
+    not_logged: dict[str, int] = field(default_factory=dict)
+    """Calls and events that settings keep out of the tables, by reason."""
+
+
+class Intake:
+    """Reads requests as the settings say. Any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._content = settings.content
+        self._pipeline = settings.pipeline
+        self._audit = settings.audit
+
+    def traces(self, body: bytes, *, as_json: bool) -> Taken:
+        """The calls among the spans of a request. Raises Unreadable."""
+        read = otlp_json.traces if as_json else protobuf.traces
+        return self._taken(read(body, dialects.may_be_call), self._call)
+
+    def logs(self, body: bytes, *, as_json: bool) -> Taken:
+        """The audit events among the log records of a request. Raises Unreadable."""
+        read = otlp_json.logs if as_json else protobuf.logs
+        return self._taken(read(body), self._event)
+
+    def _taken(self, received: Received[Any], record: Callable[[Any, Taken], Record | None]) -> Taken:
+        taken = Taken(received.count)
+        for one in received.found:
+            try:
+                made = record(one, taken)
+            except Exception as error:  # hostile input may break any promise: it is set aside, the others are stored
+                received.unreadable.append((_service(one.resource), f"it is not readable: {type(error).__name__}"))
+                continue
+            if made is not None:
+                taken.records.append(made)
+        for service, reason in received.unreadable:
+            taken.refused[len(taken.records)] = reason
+            # Without ids and attributes the store sets it aside as what it is: nothing of it could be read.
+            taken.records.append(Record("", "", None, 0, 0, service, {}))
+        return taken
+
+    def _call(self, span: Span, taken: Taken) -> Record | None:
+        call = dialects.call_of(span)
+        if call is None:
+            return None
+        if self._pipeline.disable_spend_logs:
+            _keep_out(taken, "spend_logs_off")
+            return None
+        if self._pipeline.disable_error_logs and call.get(_STATUS) == "failure":
+            _keep_out(taken, "error_logs_off")
+            return None
+        return Record(
+            span.trace_id,
+            span.span_id,
+            span.parent_span_id,
+            span.start_ns,
+            max(span.end_ns, span.start_ns),
+            _service(span.resource),
+            privacy.kept(call, self._content),
+        )
+
+    def _event(self, log: Log, taken: Taken) -> Record | None:
+        # Those that say what was said in a call wait for a dialect that reads them.
+        if audit.ID not in log.attributes or log.event_name not in {audit.EVENT_NAME, ""}:
+            return None
+        if not self._audit.store_audit_logs:
+            _keep_out(taken, "audit_logs_off")
+            return None
+        service = _service(log.resource)
+        try:
+            return record_of(masked(audit.decode(log.attributes)), service)
+        except RowRejected as error:
+            taken.refused[len(taken.records)] = str(error)
+            return Record(log.trace_id, log.span_id, None, log.time_ns, log.time_ns, service, _readable(log), "log")
+
+
+def _keep_out(taken: Taken, reason: str) -> None:
+    taken.not_logged[reason] = taken.not_logged.get(reason, 0) + 1
+
+
+def _service(resource: Mapping[str, Any]) -> str:
+    named = resource.get("service.name")
+    return named if isinstance(named, str) and named else UNKNOWN_SERVICE
+
+
+def _readable(log: Log) -> dict[str, Any]:
+    """Of an event that is none, what can be kept without knowing what it holds."""
+    return {
+        name: redact.mask_in_audit(value) if isinstance(value, str) else value
+        for name, value in log.attributes.items()
+        if name.startswith(audit.PREFIX) and name not in _DOCUMENTS and isinstance(value, str | bool | int | float)
+    }

@@ -1,0 +1,168 @@
+"""What both transports do with a request: let it in, read it, have it stored, say what became of it.
+
+Always true: requests in hand, their bytes and their unpacked size have limits; what is over a limit that time heals is
+told to come again, what is too large for good is told so; nothing is read of a request that is not let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+from otel_llmlog.config import SinkSettings
+from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.sink.commit import Committer
+from otel_llmlog.sink.inflate import Broken, TooLarge, inflate
+from otel_llmlog.sink.intake import Intake, Taken
+from otel_llmlog.sink.received import Unreadable
+from otel_llmlog.stats import Stats
+
+Signal = Literal["traces", "logs"]
+
+# A body that is packed begins with one of these, an OTLP request with none: its first byte is 0x0A.
+_PACKED = (b"\x1f", b"\x78")
+# Bytes of a body that is read at once, on the event loop: handing it to another thread costs more.
+_AT_ONCE = 16_384
+# Reasons that an answer tells.
+_TOLD = 3
+# Seconds after which a sender is asked to try again.
+AGAIN_WHEN_BUSY, AGAIN_WHEN_AWAY = 1, 3
+
+
+class Refused(Exception):  # noqa: N818 - it says what became of the request
+    """The request was not taken; nothing of it is kept. Its argument says why, in one line."""
+
+
+class Unauthenticated(Refused):
+    """The token is not there or is another."""
+
+
+class Bad(Refused):
+    """It will never be taken as it is."""
+
+
+class Oversized(Refused):
+    """It is larger than LLMLOG_SINK_MAX_MESSAGE_BYTES, and always will be."""
+
+
+class Busy(Refused):
+    """Too much is under way: it should be sent again."""
+
+
+class Away(Refused):
+    """The database does not answer: it should be sent again."""
+
+
+class Answer(NamedTuple):
+    """The request was taken: all of it that is not `rejected` is stored, or is nothing that is stored."""
+
+    rejected: int
+    message: str
+
+
+class Receiver:
+    """Takes requests. For one event loop."""
+
+    def __init__(self, intake: Intake, committer: Committer, settings: SinkSettings, stats: Stats) -> None:
+        self._intake = intake
+        self._committer = committer
+        self._settings = settings
+        self._stats = stats
+        token = settings.sink_token
+        self._expected = None if token is None else f"Bearer {token.get_secret_value()}".encode()
+        self._requests = 0
+        self._bytes = 0
+        # One at a time: what a large body grows to while it is read is there once.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="llmlog-read")
+
+    def close(self) -> None:
+        """Give the thread back."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def pending(self) -> tuple[int, int]:
+        """Requests in hand and their bytes."""
+        return self._requests, self._bytes
+
+    def check(self, authorization: str | bytes | None) -> None:
+        """Raises Unauthenticated, Busy: asked before anything of the request is read."""
+        if self._expected is not None:
+            given = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization or b""
+            scheme, _, token = given.partition(b" ")
+            if not hmac.compare_digest(b"Bearer " + token.strip(), self._expected) or scheme.lower() != b"bearer":
+                self._stats.count("sink.refused.unauthenticated")
+                raise Unauthenticated("the token is missing or wrong: send authorization: Bearer <LLMLOG_SINK_TOKEN>")
+        settings = self._settings
+        if self._requests >= settings.sink_max_requests or self._bytes >= settings.sink_max_pending_bytes:
+            self._stats.count("sink.refused.busy")
+            raise Busy("too many requests wait for their commit; try again")
+
+    @contextmanager
+    def in_hand(self) -> Iterator[None]:
+        """A request is read and taken in here."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def take(self, signal: Signal, body: bytes, *, packed: bool | None = None, as_json: bool = False) -> Answer:
+        """Store what is in a body; returns after COMMIT. Raises Refused.
+
+        `packed`: whether it is gzip or deflate; None where that shows in its first byte only.
+        """
+        packed = body[:1] in _PACKED if packed is None else packed
+        counted = len(body)
+        self._bytes += counted
+        try:
+            if packed or counted > _AT_ONCE:
+                loop = asyncio.get_running_loop()
+                taken = await loop.run_in_executor(self._reader, self._read, signal, body, packed, as_json)
+            else:
+                taken = self._read(signal, body, packed, as_json)
+            self._count(signal, taken)
+            rejected: Mapping[int, str] = {}
+            if taken.records:
+                try:
+                    rejected = await self._committer.store(taken.records)
+                except StoreUnavailable as error:
+                    self._stats.count("sink.refused.unavailable")
+                    raise Away(str(error)) from None
+            self._stats.count("sink.taken")
+            return _answer({**rejected, **taken.refused})
+        finally:
+            self._bytes -= counted
+
+    def _read(self, signal: Signal, body: bytes, packed: bool, as_json: bool) -> Taken:
+        limit = self._settings.sink_max_message_bytes
+        try:
+            if packed:
+                body = inflate(body, limit)
+            elif len(body) > limit:
+                raise TooLarge  # noqa: TRY301 - answered in one place
+            read = self._intake.traces if signal == "traces" else self._intake.logs
+            return read(body, as_json=as_json)
+        except TooLarge:
+            self._stats.count("sink.refused.too_large")
+            raise Oversized(f"the request is larger than {limit} bytes: send smaller batches") from None
+        except (Broken, Unreadable) as error:
+            self._stats.count("sink.refused.unreadable")
+            raise Bad(str(error)) from None
+
+    def _count(self, signal: Signal, taken: Taken) -> None:
+        self._stats.count(f"sink.{signal}", taken.count)
+        for reason, number in taken.not_logged.items():
+            self._stats.count("captured" if reason != "audit_logs_off" else "audited", number)
+            self._stats.count(f"not_logged.{reason}", number)
+
+
+def _answer(rejected: Mapping[int, str]) -> Answer:
+    if not rejected:
+        return Answer(0, "")
+    reasons = Counter(rejected.values()).most_common()
+    told = "; ".join(f"{reason} ({number})" for reason, number in reasons[:_TOLD])
+    return Answer(len(rejected), told + ("; …" if len(reasons) > _TOLD else ""))

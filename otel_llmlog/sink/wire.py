@@ -1,0 +1,123 @@
+"""OTLP's messages in the shape in which they are read here; the bytes are the same.
+
+Two things differ from OpenTelemetry's own classes, and both are for speed and for safety. Attributes are a map of name
+to undecoded value, so that one look tells whether a span has an attribute, and nothing is built for the others (a map
+entry is, on the wire, a message of a key and a value). Spans, events and log records are undecoded bytes, so that a
+broken one is refused alone. Field numbers: opentelemetry-proto 1.x, `trace.proto`, `logs.proto`, `common.proto`,
+which are stable. Syntax is proto2's: text that is no UTF-8 comes as bytes then, instead of making the whole unreadable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_PACKAGE = "otel_llmlog.sink"
+_F = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {
+    "string": _F.TYPE_STRING,
+    "bytes": _F.TYPE_BYTES,
+    "bool": _F.TYPE_BOOL,
+    "int64": _F.TYPE_INT64,
+    "uint32": _F.TYPE_UINT32,
+    "double": _F.TYPE_DOUBLE,
+    "fixed64": _F.TYPE_FIXED64,
+    "int32": _F.TYPE_INT32,
+}
+# message -> field -> (type, number). A `*` is repeated, `map` is of string to bytes, a capital letter a message.
+_MESSAGES = {
+    "Traces": {"resources": ("*ResourceSpans", 1)},
+    "ResourceSpans": {"resource": ("Resource", 1), "scopes": ("*ScopeSpans", 2)},
+    "ScopeSpans": {"scope": ("Scope", 1), "spans": ("*bytes", 2)},
+    "Logs": {"resources": ("*ResourceLogs", 1)},
+    "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*ScopeLogs", 2)},
+    "ScopeLogs": {"scope": ("Scope", 1), "records": ("*bytes", 2)},
+    "Resource": {"attributes": ("map", 1)},
+    "Scope": {"name": ("string", 1), "version": ("string", 2)},
+    "Span": {
+        "trace_id": ("bytes", 1),
+        "span_id": ("bytes", 2),
+        "parent_span_id": ("bytes", 4),
+        "name": ("string", 5),
+        "kind": ("int32", 6),
+        "start": ("fixed64", 7),
+        "end": ("fixed64", 8),
+        "attributes": ("map", 9),
+        "events": ("*bytes", 11),
+        "status": ("Status", 15),
+    },
+    "Event": {"time": ("fixed64", 1), "name": ("string", 2), "attributes": ("map", 3)},
+    "Status": {"message": ("string", 2), "code": ("int32", 3)},
+    "LogRecord": {
+        "time": ("fixed64", 1),
+        "body": ("bytes", 5),
+        "attributes": ("map", 6),
+        "trace_id": ("bytes", 9),
+        "span_id": ("bytes", 10),
+        "observed": ("fixed64", 11),
+        "event_name": ("string", 12),
+    },
+    "Value": {
+        "string": ("string", 1),
+        "boolean": ("bool", 2),
+        "integer": ("int64", 3),
+        "double": ("double", 4),
+        "array": ("Array", 5),
+        "pairs": ("Pairs", 6),
+        "binary": ("bytes", 7),
+    },
+    "Array": {"values": ("*Value", 1)},
+    "Pairs": {"values": ("*Pair", 1)},
+    "Pair": {"key": ("string", 1), "value": ("Value", 2)},
+}
+# Values of which one has one: the last on the wire counts.
+_ONE_OF = {"Value"}
+
+
+def _classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(name="otel_llmlog/sink.proto", package=_PACKAGE, syntax="proto2")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        if name in _ONE_OF:
+            message.oneof_decl.add(name="of")
+        for field, (kind, number) in fields.items():
+            if kind == "map":
+                _add_map(message, field, number)
+                continue
+            added = message.field.add(name=field, number=number)
+            added.label = _F.LABEL_REPEATED if kind.startswith("*") else _F.LABEL_OPTIONAL
+            one = kind.removeprefix("*")
+            added.type = _SCALARS.get(one, _F.TYPE_MESSAGE)
+            if one not in _SCALARS:
+                added.type_name = f".{_PACKAGE}.{one}"
+            if name in _ONE_OF:
+                added.oneof_index = 0
+    # A pool of our own: nothing of this is to be seen by others in the process.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    find, make = pool.FindMessageTypeByName, message_factory.GetMessageClass
+    return {name: make(find(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
+
+
+def _add_map(message: descriptor_pb2.DescriptorProto, field: str, number: int) -> None:
+    entry = message.nested_type.add(name=f"{field.capitalize()}Entry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=_F.TYPE_STRING, label=_F.LABEL_OPTIONAL)
+    entry.field.add(name="value", number=2, type=_F.TYPE_BYTES, label=_F.LABEL_OPTIONAL)
+    message.field.add(
+        name=field,
+        number=number,
+        type=_F.TYPE_MESSAGE,
+        label=_F.LABEL_REPEATED,
+        type_name=f".{_PACKAGE}.{message.name}.{entry.name}",
+    )
+
+
+_made = _classes()
+Traces: Any = _made["Traces"]
+Logs: Any = _made["Logs"]
+Span: Any = _made["Span"]
+Event: Any = _made["Event"]
+LogRecord: Any = _made["LogRecord"]
+Value: Any = _made["Value"]
