@@ -28,7 +28,7 @@ from tests.faults.postgres import Postgres
 from tests.store.records import record
 
 pytestmark = pytest.mark.slow
-KILLS = 4
+KILLS = 3
 # Spans a request: some requests a second from each of the senders, so that a kill meets them at every stage.
 SPANS = 40
 
