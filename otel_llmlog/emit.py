@@ -19,8 +19,8 @@ from otel_llmlog.payload import AuditEvent, CallPayload
 
 SCOPE = "otel_llmlog"
 # Where an app sends its rows as spans, too, a collector gets each call twice: in the app's traces, as far as those are
-# sampled and whatever limits they have, and as the record that a row is made of. This attribute of the scope tells which
-# is which, so that it can send each one where it belongs.
+# sampled and whatever limits they have, and as the record that a row is made of. This attribute of the scope says which
+# it is, so that the collector can send each one where it belongs.
 COPY = "llmlog.copy"
 TRACE_COPY, RECORD_COPY = "trace", "record"
 # The convention's advice for both histograms (seconds, tokens).

@@ -105,7 +105,7 @@ def _cells(row: Mapping[str, Any], traces: TraceSettings | None, time_of_day: st
     first = row["completion_start_time"]
     began = render.text(row["start_time"].strftime(time_of_day), "dim")
     return (
-        render.linked(began, traces and traces.trace_url(row["trace_id"], row["span_id"])),
+        render.linked(began, traces.trace_url(row["trace_id"], row["span_id"]) if traces else None),
         render.text(row["model"]),
         render.text(row["provider"]),
         render.text(row["error_class"] if failed else "ok", "red" if failed else "green"),

@@ -63,4 +63,5 @@ def run_app(script: str, *arguments: str, provider: LocalProvider, endpoint: str
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "Failed to export" not in done.stderr
     return done.stdout.splitlines()

@@ -249,7 +249,17 @@ SPANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"mlflow.spanType": "LLM"},
         ["mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.chat.messages"],
     ),
-    "the app's own": ({"http.request.method": "POST", "http.response.status_code": 500, "db.system": "x"}, []),
+    "the app's own": (
+        {
+            "http.request.method": "POST",
+            "http.response.status_code": 500,
+            "db.system": "x",
+            # A key that is a part of the address is taken out of it.
+            "url.full": "https://llm.example/v1beta/models/m:generateContent?alt=sse&key=…&x=1",
+            "url.query": "key=…",
+        },
+        [],
+    ),
 }
 # Event -> attributes that are content; each span has all of them.
 EVENTS = {
@@ -278,7 +288,9 @@ def send(url: str, content: str) -> str:
             trace_id=trace_id, span_id=os.urandom(8), name=name, start_time_unix_nano=now, end_time_unix_nano=now + 1000
         )
         span.status.code, span.status.message = 2, f"it failed: {content}"
-        span.attributes.extend(pair(key, value) for key, value in kept.items())
+        span.attributes.extend(
+            pair(key, value.replace("…", content) if isinstance(value, str) else value) for key, value in kept.items()
+        )
         span.attributes.extend(pair(key, f"a text with {content} in it") for key in quoting)
         for event, attributes in EVENTS.items():
             added = span.events.add(name=event, time_unix_nano=now)

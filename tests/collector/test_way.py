@@ -88,6 +88,28 @@ def test_a_call_is_one_trace_without_content_and_one_row_with_it(
         assert connection.execute("SELECT count(*) FROM llmlog.dead_letters").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [({"OTEL_TRACES_SAMPLER": "always_off"}, 0), ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "5"}, 9)],
+    ids=["unsampled", "limited"],
+)
+def test_rows_depend_on_nothing_that_is_set_for_traces(
+    sink: Sink, database_url: str, provider: LocalProvider, tmp_path: Path, settings: dict[str, str], shown: int
+) -> None:
+    need_backends()
+    environment = {"LLMLOG_SPOOL_DIR": str(tmp_path / "spool"), **RECORDS, **settings}
+    with Collector(tmp_path, sink=sink.grpc) as collector:
+        run_app("app.py", CANARY, provider=provider, endpoint=collector.url, **environment)
+        until(lambda: len(rows_of(database_url)) >= 3)
+        # The app has ended, so all that it sends is here: the records, and as many spans as traces are allowed to have.
+        assert collector.metric("otelcol_receiver_accepted_spans") == 3 + shown
+        until(lambda: collector.metric("otelcol_exporter_queue_size", "llmlog") == 0)
+    rows = rows_of(database_url)
+    assert [row["session_id"] for row in rows] == ["plain", "stream", "refused"]
+    assert [row["total_tokens"] for row in rows[:2]] == [18, 18]
+    assert all(row["cost_breakdown"] and row["user_id"] == "ada" for row in rows[:2])
+
+
 def test_rotel_alone_brings_calls_to_the_sink(
     sink: Sink, database_url: str, provider: LocalProvider, tmp_path: Path
 ) -> None:
