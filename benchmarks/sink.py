@@ -104,7 +104,7 @@ def _measure(url: str, address: str, pid: int, options: argparse.Namespace) -> N
         _empty(url)
     middle = {name: statistics.median(found) for name, found in rates.items()}
     size = len(bodies[0]) / BATCH
-    spread = f"{min(rates['sink']):,.0f}-{max(rates['sink']):,.0f}"
+    spread = ", ".join(f"{rate:,.0f}" for rate in rates["sink"])
     print(f"sink    {middle['sink']:9,.0f} LLM spans/s to committed rows ({spread}), {size:,.0f} bytes a span")
     print(
         f"direct  {middle['direct']:9,.0f} rows/s by the exporter itself, 2,048 a call: the sink is {middle['sink'] / middle['direct']:.2f} of it"

@@ -280,7 +280,7 @@ class SinkSettings(_Part):
     """Port of OTLP/HTTP, health and readiness. 0: any that is free."""
     sink_workers: int = Field(1, ge=1, le=64)
     """Processes that receive, each with a connection to the database."""
-    sink_token: SecretStr | None = Field(None, min_length=8)
+    sink_token: SecretStr | None = None
     """Bearer token that senders must show: `authorization: Bearer …`, over gRPC and HTTP alike."""
     sink_tls_cert: Path | None = None
     """PEM file with the server's certificate and its chain. Set with the key: both ports speak TLS only."""
@@ -296,6 +296,13 @@ class SinkSettings(_Part):
     """Bytes of requests that wait for their COMMIT, of one process. Above, senders are told to try again."""
     sink_max_requests: int = Field(256, ge=1, le=100_000)
     """Requests that one process has in hand at a time. Above, senders are told to try again."""
+
+    @field_validator("sink_token")
+    @classmethod
+    def _cannot_be_guessed(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]{16,}", token.get_secret_value()):
+            raise ValueError("must have at least 16 characters, none of them a space")
+        return token
 
     @field_validator("sink_tls_cert", "sink_tls_key", "sink_tls_client_ca")
     @classmethod

@@ -21,7 +21,7 @@ from otel_llmlog.stats import Stats
 # while the database commits the first.
 _AT_ONCE = 4096
 # Seconds between two looks whether the database is back, at first and at most.
-_FIRST_LOOK, _LAST_LOOK = 0.2, 5.0
+_FIRST_LOOK, _LAST_LOOK = 0.2, 2.0
 
 Rejected = dict[int, str]
 """Reason of each record that was rejected, by its place in the request."""

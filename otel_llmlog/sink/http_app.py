@@ -31,6 +31,8 @@ class _Reply(NamedTuple):
     body: bytes
     again: int = 0
     """Seconds after which to try again."""
+    unread: bool = False
+    """It was given without reading the request's body to its end."""
 
 
 class App:
@@ -49,36 +51,38 @@ class App:
         if signal is None:
             reply = await self._about_itself(scope)
         elif scope["method"] != "POST":
-            reply = _plain(405, "OTLP is sent with POST")
+            reply = _plain(405, "OTLP is sent with POST", unread=True)
         else:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if kind not in {_PROTOBUF, _JSON}:
-                reply = _plain(415, "OTLP is application/x-protobuf or application/json")
+                reply = _plain(415, "OTLP is application/x-protobuf or application/json", unread=True)
             else:
                 reply = await self._export(signal, kind, headers, receive)
         again = [(b"retry-after", str(reply.again).encode())] if reply.again else []
-        # What of the body has not been read would be taken for the next request.
-        close = [(b"connection", b"close")] if reply.status >= 400 else []
+        # What of the body has not been read is not waited for.
+        close = [(b"connection", b"close")] if reply.unread else []
         start = [(b"content-type", reply.content_type), (b"content-length", str(len(reply.body)).encode())]
         await send({"type": "http.response.start", "status": reply.status, "headers": [*start, *again, *close]})
         await send({"type": "http.response.body", "body": reply.body})
 
     async def _export(self, signal: Signal, kind: bytes, headers: dict[bytes, bytes], receive: _Receive) -> _Reply:
+        unread = True
         try:
             self._receiver.check(headers.get(b"authorization"))
             packed = _PACKED.get(headers.get(b"content-encoding", b"").strip().lower())
             if packed is None:
-                return _plain(415, "content-encoding is gzip, deflate or identity")
+                return _plain(415, "content-encoding is gzip, deflate or identity", unread=True)
             with self._receiver.in_hand():
                 async with asyncio.timeout(_ARRIVAL):
                     body = await self._body(headers, receive)
+                unread = False
                 answer = await self._receiver.take(signal, body, packed=packed, as_json=kind == _JSON)
             return _taken(signal, kind, answer)
         except TimeoutError:
-            return _plain(408, "the body did not arrive in time")
+            return _plain(408, "the body did not arrive in time", unread=True)
         except Refused as refused:
-            return _refused(kind, refused)
+            return _refused(kind, refused)._replace(unread=unread)
 
     async def _body(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
         too_large = Oversized(f"the request is larger than {self._limit} bytes: send smaller batches")
@@ -103,11 +107,11 @@ class App:
         if scope["path"] == "/readyz":
             away = await self._ready()
             return _plain(200, "ready") if away is None else _plain(503, away, receiver.AGAIN_WHEN_AWAY)
-        return _plain(404, "here are /v1/traces, /v1/logs, /healthz and /readyz")
+        return _plain(404, "here are /v1/traces, /v1/logs, /healthz and /readyz", unread=True)
 
 
-def _plain(status: int, text: str, again: int = 0) -> _Reply:
-    return _Reply(status, b"text/plain; charset=utf-8", f"{text}\n".encode(), again)
+def _plain(status: int, text: str, again: int = 0, *, unread: bool = False) -> _Reply:
+    return _Reply(status, b"text/plain; charset=utf-8", f"{text}\n".encode(), again, unread)
 
 
 # HTTP status, gRPC's code for the same, and seconds after which to try again.

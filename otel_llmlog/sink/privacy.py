@@ -7,8 +7,10 @@ them leave this module, dead letters included; with content on, texts are cut as
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,52 +37,89 @@ _QUOTING = {
 }
 _QUOTES = tuple(f"{PREFIX}metadata.guardrail_information.guardrail_{which}" for which in ("request", "response"))
 _PARAMETERS = f"{PREFIX}model_parameters"
-# What capture itself says of a failure: made of fixed words, the status and the class of an error.
+# What capture itself says of a failure: fixed words, the status, the kind and the class of an error, never its message.
 _OWN_WORDS = re.compile(
-    r"HTTP \d{3}(?: [a-z]+(?:[_-][a-z]+)*)?"
-    r"|the provider reported an error in its reply(?: \([a-z]+(?:[_-][a-z]+)*\))?"
-    r"|[A-Za-z]\w{0,63} while the reply was (?:awaited|read)"
-    r"|LiteLLM reports [A-Za-z]\w{0,63} \w{0,64}"
+    r"HTTP \d{3}(?: [\w-]{1,64})?"
+    r"|the provider reported an error in its reply(?: \([\w-]{1,64}\))?"
+    r"|\w{1,64} while the reply was awaited"
+    r"|the (?:app closed|app dropped|process ended before) the (?:stream before its end|call did)"
+    r"|the stream ended without its last event"
+    r"|the reply could not be read: see notes in its metadata"
+    r"|LiteLLM reports (?:an error|\w{1,64})(?: \w{1,64})?"
 )
-_HASH = re.compile(r"[0-9a-f]{64}")
+# Characters of a key that are hashed. Real ones are far shorter.
+_LONGEST_KEY = 4096
+
+
+_SENSITIVE = {_KEY, *_CONTENT, *_TEXTS, *_QUOTING, *_QUOTES, _PARAMETERS}
+# Attributes of a call whose names are looked up once for all calls that have the same.
+_FEW = 256
+# Characters of model parameters that are looked through once for all calls that have the same.
+_SHORT = 512
+
+
+class _Plan(NamedTuple):
+    """What is to be done with calls that have the same attributes in the same order."""
+
+    fields: tuple[str, ...]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    sensitive: frozenset[str]
+    """Those that may hold what must not be kept."""
+
+
+@lru_cache(maxsize=256)
+def _plan(names: tuple[str, ...]) -> _Plan:
+    fields = tuple(filter(is_field, names))
+    values = itemgetter(*fields) if len(fields) > 1 else lambda given: tuple([given[name] for name in fields])
+    return _Plan(fields, values, frozenset(_SENSITIVE.intersection(fields)))
 
 
 def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, Any]:
     """The call's attributes that may be stored."""
-    found = {name: value for name, value in attributes.items() if is_field(name)}
-    key = found.get(_KEY)
-    if key is not None and not (key.__class__ is str and _HASH.fullmatch(key)):
-        found[_KEY] = redact.key_hash(str(key))
+    names = tuple(attributes)
+    plan = _plan(names) if len(names) <= _FEW else _plan.__wrapped__(names)
+    # Of one length by construction, and this is hot.
+    found = dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905
+    if _KEY in plan.sensitive and found[_KEY] is not None:
+        found[_KEY] = _hashed(str(found[_KEY]))
     if settings.store_prompts_in_spend_logs:
-        _cut(found, settings.max_string_length_prompt_in_db)
+        _cut(found, plan.sensitive, settings.max_string_length_prompt_in_db)
     else:
-        _leave_out(found)
+        _leave_out(found, plan.sensitive)
     return found
 
 
-def _leave_out(found: dict[str, Any]) -> None:
-    for name in _CONTENT:
-        found.pop(name, None)
-    for name in _TEXTS:
-        if (text := found.get(name)) is not None and not (text.__class__ is str and _OWN_WORDS.fullmatch(text)):
+@lru_cache(maxsize=1024)
+def _hashed(key: str) -> str:
+    return redact.key_id(key[:_LONGEST_KEY])
+
+
+def _leave_out(found: dict[str, Any], sensitive: frozenset[str]) -> None:
+    for name in sensitive:
+        given = found[name]
+        if name == _PARAMETERS:
+            short = given.__class__ is str and len(given) <= _SHORT
+            found[name] = _without_words(given) if short else _without_words.__wrapped__(given)
+        elif name in _QUOTING:
+            found[name] = _text(_without(_document(given), _QUOTING[name]))
+        elif name != _KEY and not (name in _TEXTS and given.__class__ is str and _OWN_WORDS.fullmatch(given)):
             del found[name]
-    for name in _QUOTES:
-        found.pop(name, None)
-    for name, fields in _QUOTING.items():
-        if name in found:
-            found[name] = _text(_without(_document(found[name]), fields))
-    if _PARAMETERS in found:
-        found[_PARAMETERS] = _text(_switches(_document(found[_PARAMETERS])))
 
 
-def _cut(found: dict[str, Any], limit: int) -> None:
-    for name in (*_CONTENT, *_QUOTES, *_QUOTING, _PARAMETERS):
+@lru_cache(maxsize=1024)
+def _without_words(parameters: Any) -> str:
+    return _text(_switches(_document(parameters)))
+
+
+def _cut(found: dict[str, Any], sensitive: frozenset[str], limit: int) -> None:
+    for name in sensitive:
+        if (given := found[name]) is None:
+            continue
+        if name in _TEXTS:
+            found[name] = redact.mask(redact.cut(str(given), limit))
         # In a text that is no longer than the limit there is nothing to cut.
-        if (text := found.get(name)) is not None and (text.__class__ is not str or len(text) > limit):
-            found[name] = _text(redact.storable(_document(text), limit))
-    for name in _TEXTS:
-        if (text := found.get(name)) is not None:
-            found[name] = redact.mask(redact.cut(text if text.__class__ is str else str(text), limit))
+        elif name != _KEY and (given.__class__ is not str or len(given) > limit):
+            found[name] = _text(redact.storable(_document(given), limit))
 
 
 def _document(text: Any) -> Any:

@@ -6,7 +6,7 @@ harms no other; nesting is bounded by the parser (100 levels of messages).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from struct import Struct
 from typing import Any
 
@@ -20,6 +20,18 @@ from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received, Unreadable
 # First bytes of a value that is one string, one integer, one double, one truth value: field number and wire type.
 _STRING, _BOOLEAN, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
 _double = Struct("<d").unpack_from
+# The same of an attribute: its name, and then its value.
+_NAME, _VALUE = 0x0A, 0x12
+# Characters of a name that are kept: those of all dialects are shorter.
+MAX_NAME = 512
+# Attributes that were seen more than once, as they stand on the wire, with what they say: two in three are the same in
+# every span of an app. Forgotten all at once when there are too many, which costs the next span what it costs without.
+_known: dict[bytes, tuple[str, Any]] = {}
+_seen_once: set[bytes] = set()
+# Names, as they stand on the wire.
+_names: dict[bytes, str] = {}
+_MOST_KNOWN = 4096
+_SHORT = 128
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable protobuf"
 
@@ -43,7 +55,7 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
                         continue
                     if resource is None:
                         resource = attributes(of_resource.resource.attributes)
-                    received.found.append(_span(span, scope, version, resource))
+                    received.found.append(_span(raw, span, scope, version, resource))
                 except DecodeError:
                     received.unreadable.append((_service(of_resource), _BROKEN))
     return received
@@ -76,15 +88,14 @@ def _resources(kind: Any, body: bytes) -> Any:
 
 
 def _service(of_resource: Any) -> str:
-    raw = of_resource.resource.attributes.get("service.name")
     try:
-        named = value(raw) if raw is not None else None
+        named = attributes(of_resource.resource.attributes).get("service.name")
     except DecodeError:
         named = None
     return named if isinstance(named, str) and named else UNKNOWN_SERVICE
 
 
-def _span(span: Any, scope: str, version: str, resource: Mapping[str, Any]) -> Span:
+def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str, Any]) -> Span:
     status = span.status
     return Span(
         _id(span.trace_id, _TRACE_BYTES),
@@ -94,8 +105,8 @@ def _span(span: Any, scope: str, version: str, resource: Mapping[str, Any]) -> S
         span.kind,
         span.start,
         span.end,
-        attributes(span.attributes),
-        [_event(raw) for raw in span.events] if span.events else (),
+        attributes(wire.SpanAttributes.FromString(raw).attributes),
+        [_event(event) for event in span.events] if span.events else (),
         status.code,
         text(status.message),
         scope,
@@ -124,7 +135,7 @@ def _log(record: Any, scope: str, resource: Mapping[str, Any]) -> Log:
 
 def _id(given: bytes, length: int) -> str:
     """An id as hex digits; empty where it is none (all zero, or of another length)."""
-    return given.hex() if len(given) == length and any(given) else ""
+    return given.hex() if len(given) == length and given != bytes(length) else ""
 
 
 def text(given: str | bytes) -> str:
@@ -132,16 +143,58 @@ def text(given: str | bytes) -> str:
     return given if given.__class__ is str else given.decode("utf-8", "replace")  # type: ignore[union-attr]
 
 
-def attributes(given: Any) -> dict[str, Any]:
-    """All attributes, by name. Raises DecodeError."""
-    try:
-        # Nearly all are short strings: a tag, one byte of length, the text.
-        return {
-            name: raw[2:].decode() if raw[0] == _STRING and raw[1] == len(raw) - 2 else value(raw)
-            for name, raw in given.items()
-        }
-    except (UnicodeDecodeError, IndexError):
-        return {text(name): value(raw) for name, raw in given.items()}
+def attributes(pairs: Iterable[bytes]) -> dict[str, Any]:
+    """Attributes by name, the last of each name. Raises DecodeError. This is the hot path."""
+    found: dict[str, Any] = {}
+    known, named = _known.get, _names.get
+    for raw in pairs:
+        if (pair := known(raw)) is not None:
+            found[pair[0]] = pair[1]
+            continue
+        try:
+            # Nearly all have a name and a value of less than 128 bytes, whose length is one byte then.
+            end = raw[1] + 2
+            if (name := named(raw[:end])) is not None and raw[end] == _VALUE and raw[end + 1] == len(raw) - end - 2:
+                kind = raw[end + 2]
+                if kind == _STRING and raw[end + 3] == len(raw) - end - 4:
+                    found[name] = worth = raw[end + 4 :].decode()
+                    _remember(raw, name, worth)
+                elif kind == _DOUBLE and len(raw) == end + 11:
+                    found[name] = _double(raw, end + 3)[0]
+                elif kind == _INTEGER and len(raw) == end + 5 and raw[end + 3] >= 0x80 > raw[end + 4]:
+                    found[name] = raw[end + 3] - 0x80 | raw[end + 4] << 7
+                else:
+                    found[name] = worth = value(raw[end + 2 :])
+                    _remember(raw, name, worth)
+                continue
+        except (IndexError, UnicodeDecodeError):
+            pass
+        name, found_value = _pair(raw)
+        found[name] = found_value
+    return found
+
+
+def _pair(raw: bytes) -> tuple[str, Any]:
+    """One attribute, read by the book. Its name is known from then on."""
+    pair = wire.Pair.FromString(raw)
+    name = text(pair.key)[:MAX_NAME]
+    size = len(name)
+    if size < _SHORT and name.isascii():
+        if len(_names) >= _MOST_KNOWN:
+            _names.clear()
+        _names[bytes((_NAME, size)) + name.encode()] = name
+    return name, _value(pair.value)
+
+
+def _remember(raw: bytes, name: str, worth: Any) -> None:
+    if raw not in _seen_once:
+        if len(_seen_once) >= _MOST_KNOWN:
+            _seen_once.clear()
+        _seen_once.add(raw)
+    else:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[raw] = name, worth
 
 
 def value(raw: bytes) -> Any:
@@ -149,12 +202,14 @@ def value(raw: bytes) -> Any:
     size = len(raw)
     if size > 1:
         kind, first = raw[0], raw[1]
+        if kind == _STRING and first == size - 2 and first < 0x80:
+            return raw[2:].decode("utf-8", "replace")
+        if kind == _DOUBLE and size == 9:
+            return _double(raw, 1)[0]
         if kind == _INTEGER and size == 2 and first < 0x80:
             return first
         if kind == _INTEGER and size == 3 and first >= 0x80 > raw[2]:
             return first - 0x80 | raw[2] << 7
-        if kind == _DOUBLE and size == 9:
-            return _double(raw, 1)[0]
         if kind == _BOOLEAN and size == 2 and first < 2:
             return first == 1
     return _value(wire.Value.FromString(raw))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import ssl
@@ -33,7 +32,7 @@ from otel_llmlog.stats import Stats
 _VERSION = version("otel-llmlog")
 # Seconds for which an answer of the database to "are you there?" holds.
 _FRESH = 2.0
-# Seconds between two looks at the numbers, and at whether the supervisor is still there.
+# Seconds between two reports of the numbers.
 _TICK = 5.0
 
 
@@ -44,12 +43,17 @@ class Ports(NamedTuple):
     http: int
 
 
-async def serve(settings: Settings, ports: Ports, announce: Callable[[Ports], None], *, supervised: bool) -> None:
-    """Receive until a signal ends it. `supervised`: other workers listen on the same ports. Raises ConfigError."""
+async def serve(settings: Settings, ports: Ports, announce: Callable[[Ports], None], supervisor: int | None) -> None:
+    """Receive until a signal ends it. Raises ConfigError.
+
+    `supervisor`: a pipe that ends when the supervisor does. Other workers listen on the same ports then.
+    """
     running = _Running(settings)
-    await running.start(ports, shared=supervised)
+    await running.start(ports, shared=supervisor is not None)
+    if supervisor is not None:
+        running.stop_with(supervisor)
     announce(running.ports)
-    await running.until_stopped(os.getppid() if supervised else None)
+    await running.until_stopped()
 
 
 class _Http(uvicorn.Server):
@@ -112,16 +116,22 @@ class _Running:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
 
-    async def until_stopped(self, supervisor: int | None) -> None:
+    def stop_with(self, pipe: int) -> None:
+        """Stop when whoever holds the other end of a pipe is gone."""
+
+        def gone() -> None:
+            self._loop.remove_reader(pipe)
+            self._stop.set()
+
+        self._loop.add_reader(pipe, gone)
+
+    async def until_stopped(self) -> None:
         """Return after a signal, once what was in hand is answered. Raises ConfigError."""
         directory = destination.spool_directory(self._settings)
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _TICK)
             report.write(directory, self.stats, 0)
-            if supervisor is not None and os.getppid() != supervisor:
-                break
-        self._stop.set()
         patience = self._settings.pipeline.shutdown_timeout
         deadline = time.monotonic() + patience
         self._http.should_exit = True

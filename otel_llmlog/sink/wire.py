@@ -1,10 +1,11 @@
 """OTLP's messages in the shape in which they are read here; the bytes are the same.
 
-Two things differ from OpenTelemetry's own classes, and both are for speed and for safety. Attributes are a map of name
-to undecoded value, so that one look tells whether a span has an attribute, and nothing is built for the others (a map
-entry is, on the wire, a message of a key and a value). Spans, events and log records are undecoded bytes, so that a
-broken one is refused alone. Field numbers: opentelemetry-proto 1.x, `trace.proto`, `logs.proto`, `common.proto`,
-which are stable. Syntax is proto2's: text that is no UTF-8 comes as bytes then, instead of making the whole unreadable.
+Two things differ from OpenTelemetry's own classes, and both are for speed and for safety. The attributes of a span are
+a map of name to undecoded value at first, so that one look tells whether it has an attribute, and nothing is built for
+the others (a map entry is, on the wire, a message of a key and a value); where all are wanted they are undecoded pairs.
+Spans, events and log records are undecoded bytes, so that a broken one is refused alone. Field numbers are those of
+opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that is
+no UTF-8 comes as bytes then, instead of making the whole unreadable.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _MESSAGES = {
     "Logs": {"resources": ("*ResourceLogs", 1)},
     "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*ScopeLogs", 2)},
     "ScopeLogs": {"scope": ("Scope", 1), "records": ("*bytes", 2)},
-    "Resource": {"attributes": ("map", 1)},
+    "Resource": {"attributes": ("*bytes", 1)},
     "Scope": {"name": ("string", 1), "version": ("string", 2)},
     "Span": {
         "trace_id": ("bytes", 1),
@@ -47,12 +48,13 @@ _MESSAGES = {
         "events": ("*bytes", 11),
         "status": ("Status", 15),
     },
-    "Event": {"time": ("fixed64", 1), "name": ("string", 2), "attributes": ("map", 3)},
+    "SpanAttributes": {"attributes": ("*bytes", 9)},
+    "Event": {"time": ("fixed64", 1), "name": ("string", 2), "attributes": ("*bytes", 3)},
     "Status": {"message": ("string", 2), "code": ("int32", 3)},
     "LogRecord": {
         "time": ("fixed64", 1),
         "body": ("bytes", 5),
-        "attributes": ("map", 6),
+        "attributes": ("*bytes", 6),
         "trace_id": ("bytes", 9),
         "span_id": ("bytes", 10),
         "observed": ("fixed64", 11),
@@ -118,6 +120,8 @@ _made = _classes()
 Traces: Any = _made["Traces"]
 Logs: Any = _made["Logs"]
 Span: Any = _made["Span"]
+SpanAttributes: Any = _made["SpanAttributes"]
 Event: Any = _made["Event"]
 LogRecord: Any = _made["LogRecord"]
+Pair: Any = _made["Pair"]
 Value: Any = _made["Value"]

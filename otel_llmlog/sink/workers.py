@@ -37,7 +37,7 @@ def run(settings: Settings, announce: Announce) -> int:
     guard.check(settings)
     sink = settings.sink
     if sink.sink_workers == 1:
-        _serve(settings, sink.sink_grpc_port, sink.sink_http_port, announce, supervised=False)
+        _serve(settings, sink.sink_grpc_port, sink.sink_http_port, announce, None)
         return 0
     with contextlib.ExitStack() as held:
         # Bound, never listening: so the ports stay ours while workers come and go.
@@ -46,15 +46,12 @@ def run(settings: Settings, announce: Announce) -> int:
         return _Supervisor(settings, *ports).run()
 
 
-def _serve(settings: Settings, grpc_port: int, http_port: int, announce: Announce, *, supervised: bool) -> None:
+def _serve(settings: Settings, grpc_port: int, http_port: int, announce: Announce, supervisor: int | None) -> None:
     # Here, after any fork.
     from otel_llmlog.sink import serving
 
-    asyncio.run(
-        serving.serve(
-            settings, serving.Ports(grpc_port, http_port), lambda ports: announce(*ports), supervised=supervised
-        )
-    )
+    ports = serving.Ports(grpc_port, http_port)
+    asyncio.run(serving.serve(settings, ports, lambda found: announce(*found), supervisor))
 
 
 def _reserved(held: contextlib.ExitStack, host: str, port: int) -> int:
@@ -82,6 +79,8 @@ class _Supervisor:
         self._pause = _FIRST_PAUSE
         self._stopping = False
         self._code = 0
+        # Nothing is ever written: a worker that reads its end is this process's.
+        self._end, self._own_end = os.pipe()
 
     def run(self) -> int:
         """Keep the workers running until a signal comes; answers the exit code."""
@@ -130,11 +129,12 @@ class _Supervisor:
         self._began[pid] = time.monotonic()
 
     def _work(self) -> int:
+        os.close(self._own_end)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         try:
-            _serve(self._settings, *self._ports, lambda *_: None, supervised=True)
+            _serve(self._settings, *self._ports, lambda *_: None, self._end)
         except ConfigError as error:
             sys.stderr.write(f"llmlog: {error}\n")
             return _MISCONFIGURED

@@ -1,0 +1,185 @@
+"""What the sink answers, and when: success after COMMIT, "try again" while it cannot store, the reason for what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import httpx
+import psycopg
+import pytest
+
+from tests.faults.postgres import Postgres
+from tests.sink.conftest import Query
+from tests.sink.receiving import JSON, LOGS, TRACES, Reply, Sink, as_json, body, over_grpc, over_http, reply_of
+from tests.store.records import record, records
+
+
+def test_a_bad_span_is_rejected_alone_with_the_reason_and_lands_in_dead_letters(sink: Sink, query: Query) -> None:
+    good, bad = record(), record(attributes={"llmlog.spend": "-1"})
+    keyless = record(trace_id="00" * 16)
+    for answer in (
+        over_grpc(sink, body([good, bad, keyless])),
+        reply_of(over_http(sink, body([good, bad, keyless]))),
+    ):
+        assert answer == Reply("OK", "an amount is negative, too large or no number (1); the record has no key (1)", 2)
+    told = over_http(sink, as_json([good, bad]), kind=JSON).json()["partialSuccess"]
+    assert told == {"rejectedSpans": "1", "errorMessage": "an amount is negative, too large or no number (1)"}
+    assert len(query("SELECT 1 FROM llmlog.spend_logs WHERE span_id = %s", good.span_id)) == 1
+    letters = query("SELECT reason FROM llmlog.dead_letters WHERE span_id = ANY (%s)", [bad.span_id, keyless.span_id])
+    assert sorted(letter["reason"].split(" ")[0] for letter in letters) == ["an", "the"]
+
+
+def test_each_request_of_a_group_hears_of_its_own_spans_only(sink: Sink) -> None:
+    bodies = [body([record(), *([record(attributes={"llmlog.spend": "-1"})] if n % 3 == 0 else [])]) for n in range(30)]
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda one: over_grpc(sink, one), bodies))
+    assert [answer.rejected for answer in answers] == [int(n % 3 == 0) for n in range(30)]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\xff", b"no protobuf"])
+def test_what_is_no_otlp_is_refused_for_good(content: bytes, sink: Sink) -> None:
+    assert over_grpc(sink, content) == reply_of(over_http(sink, content))
+    assert over_grpc(sink, content).code == "INVALID_ARGUMENT"
+    assert over_http(sink, content, kind=JSON).json()["code"] == 3
+
+
+def test_an_empty_request_is_taken(sink: Sink) -> None:
+    assert over_grpc(sink, b"") == over_grpc(sink, b"", method=LOGS) == reply_of(over_http(sink, b"")) == Reply("OK")
+    assert over_http(sink, b"{}", kind=JSON).json() == {}
+
+
+def test_http_requests_of_another_shape_are_refused(sink: Sink) -> None:
+    assert over_http(sink, b"", path="/v1/metrics").status_code == 404
+    assert over_http(sink, b"", kind="text/plain").status_code == 415
+    assert over_http(sink, b"", headers={"content-encoding": "zstd"}).status_code == 415
+    assert httpx.get(f"{sink.http}/v1/traces").status_code == 405
+    assert httpx.get(f"{sink.http}/healthz").text == "alive\n"
+
+
+def test_success_is_not_answered_before_commit(sink: Sink, module_database_url: str) -> None:
+    sent = record()
+    with psycopg.connect(module_database_url) as holding, ThreadPoolExecutor(1) as pool:
+        holding.execute("LOCK TABLE llmlog.spend_hourly IN EXCLUSIVE MODE")
+        answer = pool.submit(over_grpc, sink, body([sent]))
+        with psycopg.connect(module_database_url, autocommit=True) as watching:
+            waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            deadline = time.monotonic() + 20
+            while not watching.execute(waits).fetchone():
+                assert time.monotonic() < deadline
+                watching.execute("SELECT pg_stat_clear_snapshot()")
+        assert not answer.done()
+        holding.rollback()
+        assert answer.result(30) == Reply("OK")
+
+
+def test_many_small_senders_share_transactions(sink: Sink, module_database_url: str, query: Query) -> None:
+    """As many commits as requests would be the other way: here all that wait for the first go together."""
+    sent = records(60)
+
+    async def send_all() -> list[bytes]:
+        async with grpc.aio.insecure_channel(sink.grpc) as channel:
+            export = channel.unary_unary(TRACES)
+            return await asyncio.gather(*(export(body([one])) for one in sent))
+
+    def commits() -> int:
+        [row] = query("SELECT count(DISTINCT xmin::text) AS n FROM llmlog.spend_logs WHERE span_id = ANY (%s)", [
+            one.span_id for one in sent])  # fmt: skip
+        return int(row["n"])
+
+    with psycopg.connect(module_database_url) as holding, ThreadPoolExecutor(1) as pool:
+        # Whoever comes first waits for this; the others gather behind it.
+        holding.execute("LOCK TABLE llmlog.spend_logs IN EXCLUSIVE MODE")
+        first = pool.submit(over_grpc, sink, body([record()]))
+        rest = threading.Thread(target=lambda: asyncio.run(send_all()))
+        rest.start()
+        with psycopg.connect(module_database_url, autocommit=True) as watching:
+            waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            while not watching.execute(waits).fetchone():
+                watching.execute("SELECT pg_stat_clear_snapshot()")
+        holding.rollback()
+        assert first.result(30) == Reply("OK")
+        rest.join(30)
+    assert 1 <= commits() < len(sent) / 2
+
+
+def test_an_outage_is_told_at_once_with_a_time_to_try_again_and_nothing_is_kept(start: Callable[..., Sink]) -> None:
+    with Postgres() as postgres:
+        sink = start(url=postgres.url)
+        sink.wait_until_ready()
+        before, during = record(), record()
+        assert over_grpc(sink, body([before])) == Reply("OK")
+        postgres.stop()
+        for answer in (over_grpc(sink, body([during])), reply_of(over_http(sink, body([during])))):
+            assert (answer.code, answer.retry_after) == ("UNAVAILABLE", 3.0)
+            assert "database" in answer.message
+        assert httpx.get(f"{sink.http}/readyz").status_code == 503
+        assert httpx.get(f"{sink.http}/healthz").status_code == 200
+        assert _health(sink) == b"\x08\x02"
+        # What leaves no rows needs no database.
+        assert over_grpc(sink, b"") == Reply("OK")
+        postgres.start()
+        sink.wait_until_ready()
+        assert _health(sink) == b"\x08\x01"
+        with psycopg.connect(postgres.url) as connection:
+            count = "SELECT count(*) FROM llmlog.spend_logs"
+            assert connection.execute(count).fetchone() == (1,)
+            assert over_grpc(sink, body([during])) == Reply("OK")
+            assert connection.execute(count).fetchone() == (2,)
+        code, said = sink.stop()
+        assert code == 0
+        assert said.count("senders are told to try again") == 1
+
+
+def _health(sink: Sink) -> bytes:
+    with grpc.insecure_channel(sink.grpc) as channel:
+        return channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=10)
+
+
+def test_more_requests_than_fit_are_told_to_come_again(start: Callable[..., Sink], database_url: str) -> None:
+    sink = start(sink_max_requests="3")
+    sink.wait_until_ready()
+    sent = records(20)
+    with psycopg.connect(database_url) as holding, ThreadPoolExecutor(20) as pool:
+        holding.execute("LOCK TABLE llmlog.spend_logs IN EXCLUSIVE MODE")
+        answers = [pool.submit(over_grpc if n % 2 else _over_http, sink, body([one])) for n, one in enumerate(sent)]
+        deadline = time.monotonic() + 30
+        while sum(answer.done() for answer in answers) < 17:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        holding.rollback()
+    said = [answer.result(30) for answer in answers]
+    taken = [one for one, answer in zip(sent, said, strict=True) if answer == Reply("OK")]
+    busy = Reply("RESOURCE_EXHAUSTED", "too many requests wait for their commit; try again", 0, 1.0)
+    assert sorted(said) == sorted([Reply("OK")] * 3 + [busy] * 17)
+    with psycopg.connect(database_url) as connection:
+        stored = connection.execute("SELECT span_id FROM llmlog.spend_logs").fetchall()
+    assert sorted(stored) == sorted((one.span_id,) for one in taken)
+
+
+def _over_http(sink: Sink, content: bytes) -> Reply:
+    return reply_of(over_http(sink, content))
+
+
+def test_status_and_settings_account_for_every_call(
+    start: Callable[..., Sink], database_url: str, tmp_path: object
+) -> None:
+    import subprocess
+
+    from tests.sink.receiving import LLMLOG, environment
+
+    sink = start(disable_error_logs="true")
+    sink.wait_until_ready()
+    good, failed, bad = record(), record(status="failure"), record(attributes={"llmlog.spend": "-1"})
+    assert over_grpc(sink, body([good, good, failed, bad])).rejected == 1
+    assert sink.stop()[0] == 0
+    command = [LLMLOG, "status", "--json"]
+    env = environment(database_url, tmp_path)  # type: ignore[arg-type]
+    said = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    told = {name: said[name] for name in ("captured", "written", "duplicates_ignored", "dead_letters", "not_logged")}
+    assert told == {"captured": 4, "written": 1, "duplicates_ignored": 1, "dead_letters": 1, "not_logged": 1}
