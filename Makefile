@@ -5,7 +5,8 @@ VENV := .venv
 OLDER := .venv-openai2
 # LiteLLM and all it brings, for the tests of its callback: too heavy for everybody's environment.
 LITELLM := .venv-litellm
-# A real OpenTelemetry Collector and a real Jaeger, built from their Go modules: tests send spans through them.
+# A real OpenTelemetry Collector and a real Jaeger, built from their Go modules, and a real Kafka: tests send spans through
+# them.
 BACKENDS := .cache/backends
 # The builder's release is that of the parts that collector_config/builder.yaml names.
 OCB_VERSION := v0.155.0
@@ -42,8 +43,8 @@ lint: $(VENV)/.lint
 bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
-backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION)
-	@echo "Collector: $(BACKENDS)/otelcol/otelcol; Jaeger: $(BACKENDS)/jaeger-$(JAEGER_VERSION)"
+backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BACKENDS)/kafka
+	@echo "In $(BACKENDS): $$(cd $(BACKENDS) && echo otelcol/otelcol jaeger-* $$(ls -d kafka 2>/dev/null))"
 
 clean:
 	rm -rf $(VENV) $(OLDER) $(LITELLM) .cache
@@ -104,3 +105,9 @@ $(BACKENDS)/jaeger-$(JAEGER_VERSION): | go-is-there
 	@mkdir -p $(@D)
 	@cd "$$(GOTOOLCHAIN=local go mod download -json github.com/jaegertracing/jaeger@$(JAEGER_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" \
 	  && $(go_build) go build -ldflags '-s -w' -o $(CURDIR)/$@ ./cmd/jaeger
+
+# Without Maven there is no Kafka, and the tests that need one skip: the two above are worth having alone.
+$(BACKENDS)/kafka: tests/collector/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "no Kafka: that needs Maven and Java"; exit 0; }; \
+	  echo "Fetching Kafka …" && rm -rf $@ && \
+	  mvn -q -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@ && touch $@

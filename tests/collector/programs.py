@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "collector_config"
 BACKENDS = ROOT / ".cache" / "backends"
 OTELCOL = BACKENDS / "otelcol" / "otelcol"
+KAFKA = BACKENDS / "kafka"
 BIN = Path(sys.executable).parent
 TOKEN = "token-of-the-tests"
 # Seconds until a program that has not started never will.
@@ -44,6 +45,16 @@ def need_backends() -> None:
     if os.environ.get("CI") == "true":
         pytest.fail("there is no collector or no Jaeger: `make backends` comes first", pytrace=False)
     pytest.skip("needs a real collector and Jaeger: make backends (with Go)")
+
+
+def need_kafka() -> None:
+    """The same for Kafka, which needs Java and not Go."""
+    need_backends()
+    if KAFKA.is_dir():
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("there is no Kafka: `make backends` comes first", pytrace=False)
+    pytest.skip("needs a real Kafka: make backends (with Maven)")
 
 
 def free_ports(number: int) -> list[int]:
@@ -182,7 +193,10 @@ class Jaeger(Program):
 class Collector(Program):
     """The OpenTelemetry Collector with our configuration, between apps, Jaeger and the sink."""
 
-    def __init__(self, directory: Path, *, sink: int, jaeger: int = 9, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, *, sink: int = 9, jaeger: int = 9, configuration: str = "otelcol.yaml", **settings: str
+    ) -> None:
+        directory.mkdir(exist_ok=True)
         self.grpc, http, health, self._metrics = free_ports(4)
         self.url = f"http://127.0.0.1:{http}"
         self.queue = directory / "queue"
@@ -192,7 +206,7 @@ class Collector(Program):
                 "--config",
                 CONFIGURATION / "processors.yaml",
                 "--config",
-                CONFIGURATION / "otelcol.yaml",
+                CONFIGURATION / configuration,
             ],
             {
                 "OTELCOL_GRPC_PORT": str(self.grpc),
@@ -253,3 +267,37 @@ class Rotel(Program):
             assert self._process.poll() is None, self.log.read_text()[-2000:]
             assert time.monotonic() < deadline, self.log.read_text()[-2000:]
             time.sleep(0.02)
+
+
+class Kafka(Program):
+    """One broker, with the topics that agents and gateways expect."""
+
+    def __init__(self, directory: Path) -> None:
+        broker, controller = free_ports(2)
+        self.brokers = f"127.0.0.1:{broker}"
+        self._properties = directory / "kafka.properties"
+        text = (Path(__file__).parent / "kafka" / "server.properties").read_text(encoding="utf-8")
+        self._properties.write_text(text.format(broker=broker, controller=controller, data=directory / "kafka"))
+        super().__init__(self._java("kafka.Kafka", self._properties), {}, "", directory / "kafka.log")
+
+    def _java(self, *command: str | Path) -> list[str]:
+        return ["java", "-Xmx512m", "-cp", f"{KAFKA}/*", *map(str, command)]
+
+    def _run(self, *command: str | Path) -> None:
+        done = subprocess.run(
+            self._java(*command), env=clean(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def launch(self) -> None:
+        self._run("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self._properties)
+        super().launch()
+
+    def wait_until_ready(self) -> None:
+        """It is when it has made the topics: who asks it to waits until it answers."""
+        for topic in ("otlp_spans", "otlp_logs"):
+            self._run(
+                *("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.brokers, "--create"),
+                *("--topic", topic, "--partitions", "4", "--replication-factor", "1"),
+                *("--config", "max.message.bytes=16777216"),  # as kafka/agent.yaml wants them
+            )

@@ -22,7 +22,7 @@ from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline.otlp import OTLPExporter
 from otel_llmlog.pipeline.record import Record
 from tests.collector.conftest import rows_of, until
-from tests.collector.programs import BIN, Collector, Sink, clean, need_backends
+from tests.collector.programs import BIN, Collector, Kafka, Sink, clean, need_backends, need_kafka
 from tests.faults.conftest import SCRIPTS
 from tests.faults.postgres import Postgres
 from tests.store.records import record
@@ -80,6 +80,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No more. May be called twice."""
         self._enough.set()
         for thread in self._threads:
             thread.join()
@@ -99,6 +103,12 @@ def _count(url: str) -> int:
     except psycopg.Error:
         return 0
     return found[0] if found else 0
+
+
+def _stored(url: str) -> Counter[str]:
+    """How many rows each span has."""
+    with psycopg.connect(url) as connection:
+        return Counter(span_id for (span_id,) in connection.execute("SELECT span_id FROM llmlog.spend_logs"))
 
 
 def _kill_server(postgres: Postgres) -> None:
@@ -136,14 +146,48 @@ def test_every_span_that_the_collector_accepted_is_one_row(postgres: Postgres, t
             time.sleep(random.uniform(0.0, 0.4))  # the moment of the kill is what is tried here
             kills[victim if victim != "all" else list(kills)[each % 3]]()
         load.wait_for_more()
-        load.__exit__()
+        load.stop()
         accepted = set(load.accepted)
         until(lambda: _count(postgres.url) >= len(accepted) and collector.metric("otelcol_exporter_queue_size") == 0)
-        found = Counter(row["span_id"] for row in rows_of(postgres.url))
+        found = _stored(postgres.url)
     assert len(accepted) == len(load.accepted) > KILLS * SPANS
     assert accepted - found.keys() == set()
     # What it got but could not say yes to may be there or not; nothing is there twice, and nothing else is.
     assert found.keys() - accepted <= load.unsure
+    assert set(found.values()) == {1}
+
+
+def test_every_span_that_an_agent_accepted_comes_through_kafka_and_is_one_row(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    need_kafka()
+    with Kafka(tmp_path) as kafka, Sink(postgres.url, tmp_path) as sink:
+        brokers = {"KAFKA_BROKERS": kafka.brokers}
+        endpoint = {"LLMLOG_SINK_ENDPOINT": f"dns:///127.0.0.1:{sink.grpc}"}
+        with (
+            Collector(tmp_path / "agent", configuration="kafka/agent.yaml", **brokers) as agent,
+            Collector(tmp_path / "gateway", configuration="kafka/gateway.yaml", **brokers, **endpoint) as gateway,
+            Load(agent.url, senders=2) as load,
+        ):
+            for victim in (sink, gateway, agent):
+                load.wait_for_more()
+                stored = _count(postgres.url)
+                until(lambda: _count(postgres.url) > stored)  # noqa: B023 - it is used before it changes
+                _kill(victim)
+            load.wait_for_more()
+            load.stop()
+            accepted = set(load.accepted)
+            until(lambda: accepted <= _stored(postgres.url).keys(), 120)
+            # As large as a request may be: it fits into every next place on the way.
+            attributes = record(session_id="large").attributes
+            large = {**attributes, "llmlog.metadata.requester_metadata": f'{{"x": "{os.urandom(5_500_000).hex()}"}}'}
+            now = time.time_ns()
+            one = Record(os.urandom(16).hex(), os.urandom(8).hex(), None, now, now, "shop", large)
+            assert OTLPExporter(f"{agent.url}/v1/traces", {}).export([one]).written == 1
+            until(lambda: one.span_id in _stored(postgres.url))
+        found = _stored(postgres.url)
+    assert len(accepted) == len(load.accepted) > 3 * SPANS
+    assert found.keys() - accepted - {one.span_id} <= load.unsure
     assert set(found.values()) == {1}
 
 
