@@ -1,6 +1,6 @@
 """How fast the sink turns OTLP into committed rows, beside the exporter that writes the same calls directly.
 
-    python benchmarks/sink.py [--spans 51200] [--rounds 5] [--connections 2] [--in-flight 4] [--attributes llmlog]
+    python benchmarks/sink.py [--spans 25600] [--rounds 5] [--connections 2] [--in-flight 4]
 
 One `llmlog sink` (one process) with its Postgres beside it on the same machine; the client sends batches of 512 spans over
 gRPC, encoded before the clock starts, so that it costs little; `--in-flight` requests wait for their answer on each
@@ -41,7 +41,7 @@ EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--spans", type=int, default=100 * BATCH)
+    arguments.add_argument("--spans", type=int, default=50 * BATCH)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--connections", type=int, default=2)
     arguments.add_argument("--in-flight", type=int, default=4, help="requests at a time on each connection")

@@ -55,15 +55,15 @@ class Committer:
         """Why nothing can be stored now; None when it can, as far as is known."""
         return self._away
 
-    async def store(self, records: Sequence[Record]) -> Rejected:
-        """Return after COMMIT. Raises StoreUnavailable: then nothing of it is known to be stored."""
+    def store(self, records: Sequence[Record]) -> asyncio.Future[Rejected]:
+        """Done after COMMIT. Raises StoreUnavailable, here or there: then nothing of it is known to be stored."""
         waiting = _Waiting(records, self._loop.create_future())
         with self._changed:
             if self._away is not None or self._closed:
                 raise StoreUnavailable(self._away or "the sink is stopping")
             self._queue.append(waiting)
             self._changed.notify()
-        return await waiting.answer
+        return waiting.answer
 
     def close(self, timeout: float) -> None:
         """Store what waits, within `timeout` seconds, and give the connection back."""
@@ -152,7 +152,7 @@ class Committer:
 
 def _settle(group: Sequence[_Waiting], answers: Sequence[Rejected | StoreUnavailable]) -> None:
     for one, answer in zip(group, answers, strict=True):
-        if one.answer.done():  # the sender has gone meanwhile
+        if one.answer.done():
             continue
         if isinstance(answer, StoreUnavailable):
             one.answer.set_exception(answer)

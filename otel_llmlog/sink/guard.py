@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 
 from otel_llmlog.config import Settings
 from otel_llmlog.errors import ConfigError
+
+_log = logging.getLogger("otel_llmlog")
 
 
 def check(settings: Settings) -> None:
@@ -21,6 +24,8 @@ def check(settings: Settings) -> None:
             f"LLMLOG_SINK_HOST {sink.sink_host} can be reached from elsewhere: set LLMLOG_SINK_TOKEN or "
             "LLMLOG_SINK_TLS_CLIENT_CA, or, where the network itself keeps others out, LLMLOG_SINK_ALLOW_ANONYMOUS=true"
         )
+    if not is_loopback(sink.sink_host) and sink.sink_token is not None and sink.sink_tls_cert is None:
+        _log.warning("LLMLOG_SINK_TOKEN travels in clear text: set LLMLOG_SINK_TLS_CERT and LLMLOG_SINK_TLS_KEY")
     if settings.pipeline.exporter != "postgres":
         raise ConfigError("llmlog sink stores in Postgres: unset LLMLOG_EXPORTER")
 

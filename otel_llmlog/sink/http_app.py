@@ -85,7 +85,7 @@ class App:
             return _refused(kind, refused)._replace(unread=unread)
 
     async def _body(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
-        too_large = Oversized(f"the request is larger than {self._limit} bytes: send smaller batches")
+        too_large = Oversized(receiver.too_large(self._limit))
         if int(headers.get(b"content-length", b"0")) > self._limit:
             raise too_large
         parts: list[bytes] = []

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import zlib
 
+from otel_llmlog.sink.received import TooLarge
+
 # Lets zlib tell gzip from deflate by the first bytes.
 _ANY_HEADER = 47
 
 
-class TooLarge(Exception):  # noqa: N818 - it says what is wrong
-    """A request is larger than LLMLOG_SINK_MAX_MESSAGE_BYTES, unpacked."""
-
-
-class Broken(Exception):  # noqa: N818 - the same
+class Broken(Exception):  # noqa: N818 - it says what is wrong
     """What is said to be packed is not."""
 
 

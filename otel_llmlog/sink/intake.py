@@ -1,6 +1,6 @@
 """One request -> records to store, and what is wrong with the rest of it.
 
-Always true: nothing raises but Unreadable, for a request that is no OTLP at all; a record here has been through
+Always true: nothing raises but Unreadable and TooLarge, for a request as a whole; a record here has been through
 `privacy`, so neither a row nor a dead letter can hold what must not be kept.
 """
 
@@ -33,8 +33,11 @@ class Taken:
     count: int
     """Spans or log records of any kind."""
     records: list[Record] = field(default_factory=list)
-    refused: dict[int, str] = field(default_factory=dict)
-    """Why a record cannot be stored, by its place in `records`: the store rejects it, too, but knows less."""
+    refused: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """Why a record cannot be stored, and for how many it stands, by its place in `records`.
+
+    The store rejects it, too, but knows less.
+    """
     not_logged: dict[str, int] = field(default_factory=dict)
     """Calls and events that settings keep out of the tables, by reason."""
 
@@ -48,12 +51,12 @@ class Intake:
         self._audit = settings.audit
 
     def traces(self, body: bytes, *, as_json: bool) -> Taken:
-        """The calls among the spans of a request. Raises Unreadable."""
+        """The calls among the spans of a request. Raises Unreadable, TooLarge."""
         read = otlp_json.traces if as_json else protobuf.traces
         return self._taken(read(body, dialects.may_be_call), self._call)
 
     def logs(self, body: bytes, *, as_json: bool) -> Taken:
-        """The audit events among the log records of a request. Raises Unreadable."""
+        """The audit events among the log records of a request. Raises Unreadable, TooLarge."""
         read = otlp_json.logs if as_json else protobuf.logs
         return self._taken(read(body), self._event)
 
@@ -63,12 +66,12 @@ class Intake:
             try:
                 made = record(one, taken)
             except Exception as error:  # hostile input may break any promise: it is set aside, the others are stored
-                received.unreadable.append((_service(one.resource), f"it is not readable: {type(error).__name__}"))
+                received.refuse(_service(one.resource), f"it is not readable: {type(error).__name__}")
                 continue
             if made is not None:
                 taken.records.append(made)
-        for service, reason in received.unreadable:
-            taken.refused[len(taken.records)] = reason
+        for (service, reason), number in received.unreadable.items():
+            taken.refused[len(taken.records)] = reason, number
             # Without ids and attributes the store sets it aside as what it is: nothing of it could be read.
             taken.records.append(Record("", "", None, 0, 0, service, {}))
         return taken
@@ -104,7 +107,7 @@ class Intake:
         try:
             return record_of(masked(audit.decode(log.attributes)), service)
         except RowRejected as error:
-            taken.refused[len(taken.records)] = str(error)
+            taken.refused[len(taken.records)] = str(error), 1
             return Record(log.trace_id, log.span_id, None, log.time_ns, log.time_ns, service, _readable(log), "log")
 
 

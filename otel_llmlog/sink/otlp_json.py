@@ -17,10 +17,12 @@ import msgspec
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink.protobuf import MayBeCall
-from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received, Unreadable
+from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable
 
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable JSON of OTLP"
+# Bytes that a value has at least, with its name and what stands around it, on average.
+_LEAST_BYTES = 8
 # Levels of values in values that are read, as many as in protobuf.
 _MAX_DEPTH = 32
 _KINDS = {
@@ -58,43 +60,45 @@ _one = msgspec.json.Decoder(dict[str, Any])
 
 
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
-    """The spans that may be calls. Raises Unreadable when the request as a whole is none."""
+    """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
     for of_resource in _read(body).resourceSpans or ():
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeSpans or ():
-            scope = of_scope.scope if isinstance(of_scope.scope, dict) else {}
-            name, version = _text(scope.get("name")), _text(scope.get("version"))
+            name, version = _scope(of_scope.scope, "name"), _scope(of_scope.scope, "version")
+            received.saw(len(of_scope.spans or ()))
             for raw in of_scope.spans or ():
-                received.count += 1
                 try:
                     given = _one.decode(raw)
                     pairs = _pairs(given.get("attributes"))
                     if may_be_call(name, pairs):
-                        received.found.append(_span(given, pairs, name, version, resource))
+                        received.add(_span(given, pairs, name, version, resource))
                 except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.unreadable.append((_service(resource), _BROKEN))
+                    received.refuse(_service(resource), _BROKEN)
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
-    """The log records. Raises Unreadable when the request as a whole is none."""
+    """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
     for of_resource in _read(body).resourceLogs or ():
         resource = _resource(of_resource.resource)
         for of_scope in of_resource.scopeLogs or ():
-            scope = of_scope.scope if isinstance(of_scope.scope, dict) else {}
+            name = _scope(of_scope.scope, "name")
+            received.saw(len(of_scope.logRecords or ()))
             for raw in of_scope.logRecords or ():
-                received.count += 1
                 try:
                     given = _one.decode(raw)
-                    received.found.append(_log(given, _text(scope.get("name")), resource))
+                    received.add(_log(given, name, resource))
                 except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.unreadable.append((_service(resource), _BROKEN))
+                    received.refuse(_service(resource), _BROKEN)
     return received
 
 
 def _read(body: bytes) -> _Request:
+    # Values of a byte or two would take thirty times their size in memory. Honest ones have names.
+    if body.count(b",") > max(len(body) // _LEAST_BYTES, MOST):
+        raise TooLarge
     try:
         return _request.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -106,6 +110,11 @@ def _resource(given: Any) -> dict[str, Any]:
         return _values(_pairs(given.get("attributes"))) if isinstance(given, dict) else {}
     except _Odd:
         return {}
+
+
+def _scope(scope: Any, field: str) -> str:
+    found = scope.get(field) if isinstance(scope, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _service(resource: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ harms no other; nesting is bounded by the parser (100 levels of messages).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink import wire
-from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received, Unreadable
+from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable
 
 # First bytes of a value that is one string, one integer, one double, one truth value: field number and wire type.
 _STRING, _BOOLEAN, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
@@ -39,15 +39,15 @@ MayBeCall = Callable[[str, Container[str]], bool]
 
 
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
-    """The spans that may be calls. Raises Unreadable when the request as a whole is none."""
+    """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
     parse = wire.Span.FromString
-    for of_resource in _resources(wire.Traces, body):
+    for of_resource in _parts(wire.ResourceSpans, _parsed(wire.Traces, body).resources):
         resource: Mapping[str, Any] | None = None
-        for of_scope in of_resource.scopes:
+        for of_scope in _parts(wire.ScopeSpans, of_resource.scopes):
             scope, version = text(of_scope.scope.name), text(of_scope.scope.version)
             raws = of_scope.spans
-            received.count += len(raws)
+            received.saw(len(raws))
             for raw in raws:
                 try:
                     span = parse(raw)
@@ -55,34 +55,41 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
                         continue
                     if resource is None:
                         resource = attributes(of_resource.resource.attributes)
-                    received.found.append(_span(raw, span, scope, version, resource))
+                    received.add(_span(raw, span, scope, version, resource))
                 except DecodeError:
-                    received.unreadable.append((_service(of_resource), _BROKEN))
+                    received.refuse(_service(of_resource), _BROKEN)
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
-    """The log records. Raises Unreadable when the request as a whole is none."""
+    """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
-    for of_resource in _resources(wire.Logs, body):
+    for of_resource in _parts(wire.ResourceLogs, _parsed(wire.Logs, body).resources):
         resource: Mapping[str, Any] | None = None
-        for of_scope in of_resource.scopes:
+        for of_scope in _parts(wire.ScopeLogs, of_resource.scopes):
             scope = text(of_scope.scope.name)
-            received.count += len(of_scope.records)
+            received.saw(len(of_scope.records))
             for raw in of_scope.records:
                 try:
                     record = wire.LogRecord.FromString(raw)
                     if resource is None:
                         resource = attributes(of_resource.resource.attributes)
-                    received.found.append(_log(record, scope, resource))
+                    received.add(_log(record, scope, resource))
                 except DecodeError:
-                    received.unreadable.append((_service(of_resource), _BROKEN))
+                    received.refuse(_service(of_resource), _BROKEN)
     return received
 
 
-def _resources(kind: Any, body: bytes) -> Any:
+def _parts(kind: Any, raws: Sequence[bytes]) -> Iterator[Any]:
+    if len(raws) > MOST:
+        raise TooLarge
+    for raw in raws:
+        yield _parsed(kind, raw)
+
+
+def _parsed(kind: Any, body: bytes) -> Any:
     try:
-        return kind.FromString(body).resources
+        return kind.FromString(body)
     except DecodeError:
         raise Unreadable("the body is no readable protobuf of OTLP") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -9,10 +10,21 @@ One = TypeVar("One")
 
 # Service of a sender that does not name it, as in OpenTelemetry's SDKs.
 UNKNOWN_SERVICE = "unknown_service"
+# Calls, or log records, that one request may hold. A span of a call has more than a kilobyte, so that honest requests
+# meet the limit of bytes first; those made of the smallest possible spans would fill memory and the database's time.
+MOST = 20_000
+# Spans or log records of any kind that one request may hold.
+_MOST_OF_ANY = 400_000
+# Characters of a service's name that are kept.
+_MOST_NAME = 512
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what is wrong
     """A whole request that is no OTLP. The argument says why and quotes nothing of it."""
+
+
+class TooLarge(Exception):  # noqa: N818 - the same
+    """A request is larger than what is taken at once."""
 
 
 @dataclass(slots=True)
@@ -22,5 +34,23 @@ class Received(Generic[One]):
     count: int = 0
     """All spans or log records, read or not."""
     found: list[One] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    """Service and reason of each one that could not be read."""
+    unreadable: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many could not be read, by service and reason."""
+
+    def saw(self, number: int) -> None:
+        """So many more, of any kind. Raises TooLarge."""
+        self.count += number
+        if self.count > _MOST_OF_ANY:
+            raise TooLarge
+
+    def add(self, one: One) -> None:
+        """One that is worth a look. Raises TooLarge."""
+        if len(self.found) >= MOST:
+            raise TooLarge
+        self.found.append(one)
+
+    def refuse(self, service: str, reason: str) -> None:
+        """One that cannot be read. Raises TooLarge."""
+        if len(self.unreadable) >= MOST:
+            raise TooLarge
+        self.unreadable[service[:_MOST_NAME], reason] += 1

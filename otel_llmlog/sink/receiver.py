@@ -16,10 +16,11 @@ from typing import Literal, NamedTuple
 
 from otel_llmlog.config import SinkSettings
 from otel_llmlog.errors import StoreUnavailable
+from otel_llmlog.sink.budget import Bytes, Held
 from otel_llmlog.sink.commit import Committer
-from otel_llmlog.sink.inflate import Broken, TooLarge, inflate
+from otel_llmlog.sink.inflate import Broken, inflate
 from otel_llmlog.sink.intake import Intake, Taken
-from otel_llmlog.sink.received import Unreadable
+from otel_llmlog.sink.received import MOST, TooLarge, Unreadable
 from otel_llmlog.stats import Stats
 
 Signal = Literal["traces", "logs"]
@@ -28,6 +29,7 @@ Signal = Literal["traces", "logs"]
 _PACKED = (b"\x1f", b"\x78")
 # Bytes of a body that is read at once, on the event loop: handing it to another thread costs more.
 _AT_ONCE = 16_384
+_BUSY = "too many requests wait for their commit; try again"
 # Reasons that an answer tells.
 _TOLD = 3
 # Seconds after which a sender is asked to try again.
@@ -76,7 +78,7 @@ class Receiver:
         token = settings.sink_token
         self._expected = None if token is None else f"Bearer {token.get_secret_value()}".encode()
         self._requests = 0
-        self._bytes = 0
+        self._bytes = Bytes()
         # One at a time: what a large body grows to while it is read is there once.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="llmlog-read")
 
@@ -86,7 +88,7 @@ class Receiver:
 
     def pending(self) -> tuple[int, int]:
         """Requests in hand and their bytes."""
-        return self._requests, self._bytes
+        return self._requests, self._bytes.total
 
     def check(self, authorization: str | bytes | None) -> None:
         """Raises Unauthenticated, Busy: asked before anything of the request is read."""
@@ -97,9 +99,9 @@ class Receiver:
                 self._stats.count("sink.refused.unauthenticated")
                 raise Unauthenticated("the token is missing or wrong: send authorization: Bearer <LLMLOG_SINK_TOKEN>")
         settings = self._settings
-        if self._requests >= settings.sink_max_requests or self._bytes >= settings.sink_max_pending_bytes:
+        if self._requests >= settings.sink_max_requests or self._bytes.total >= settings.sink_max_pending_bytes:
             self._stats.count("sink.refused.busy")
-            raise Busy("too many requests wait for their commit; try again")
+            raise Busy(_BUSY)
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -116,42 +118,61 @@ class Receiver:
         `packed`: whether it is gzip or deflate; None where that shows in its first byte only.
         """
         packed = body[:1] in _PACKED if packed is None else packed
-        counted = len(body)
-        self._bytes += counted
+        held = self._bytes.hold(len(body))
         try:
-            if packed or counted > _AT_ONCE:
+            if packed or len(body) > _AT_ONCE:
                 loop = asyncio.get_running_loop()
-                taken = await loop.run_in_executor(self._reader, self._read, signal, body, packed, as_json)
+                taken = await loop.run_in_executor(self._reader, self._read, signal, body, packed, as_json, held)
             else:
-                taken = self._read(signal, body, packed, as_json)
+                taken = self._read(signal, body, packed, as_json, held)
             self._count(signal, taken)
-            rejected: Mapping[int, str] = {}
-            if taken.records:
-                try:
-                    rejected = await self._committer.store(taken.records)
-                except StoreUnavailable as error:
-                    self._stats.count("sink.refused.unavailable")
-                    raise Away(str(error)) from None
-            self._stats.count("sink.taken")
-            return _answer({**rejected, **taken.refused})
+            if not taken.records:
+                return self._answer({}, taken)
+            try:
+                answer = self._committer.store(taken.records)
+                held.until(answer)
+                # A sender that goes away does not take with it what others wait for, nor what it has cost.
+                return self._answer(await asyncio.shield(answer), taken)
+            except StoreUnavailable as error:
+                self._stats.count("sink.refused.unavailable")
+                raise Away(str(error)) from None
         finally:
-            self._bytes -= counted
+            held.release()
 
-    def _read(self, signal: Signal, body: bytes, packed: bool, as_json: bool) -> Taken:
+    def _read(self, signal: Signal, body: bytes, packed: bool, as_json: bool, held: Held) -> Taken:
         limit = self._settings.sink_max_message_bytes
         try:
             if packed:
                 body = inflate(body, limit)
             elif len(body) > limit:
                 raise TooLarge  # noqa: TRY301 - answered in one place
+            if not held.grow(len(body), self._settings.sink_max_pending_bytes):
+                self._stats.count("sink.refused.busy")
+                raise Busy(_BUSY)  # noqa: TRY301 - the same
             read = self._intake.traces if signal == "traces" else self._intake.logs
             return read(body, as_json=as_json)
         except TooLarge:
             self._stats.count("sink.refused.too_large")
-            raise Oversized(f"the request is larger than {limit} bytes: send smaller batches") from None
+            raise Oversized(too_large(limit)) from None
+        except Refused:
+            raise
         except (Broken, Unreadable) as error:
             self._stats.count("sink.refused.unreadable")
             raise Bad(str(error)) from None
+        except Exception as error:
+            # Not foreseen, and the same bytes would meet it again: a sender must not send them for ever.
+            self._stats.error("sink", error)
+            self._stats.count("sink.refused.unreadable")
+            raise Bad(f"the request is not readable: {type(error).__name__}") from None
+
+    def _answer(self, rejected: Mapping[int, str], taken: Taken) -> Answer:
+        self._stats.count("sink.taken")
+        reasons = Counter[str]()
+        for place, reason in rejected.items():
+            better, number = taken.refused.get(place, (reason, 1))
+            reasons[better] += number
+        told = [f"{reason} ({number})" for reason, number in reasons.most_common(_TOLD)]
+        return Answer(reasons.total(), "; ".join([*told, *(["…"] if len(reasons) > _TOLD else [])]))
 
     def _count(self, signal: Signal, taken: Taken) -> None:
         self._stats.count(f"sink.{signal}", taken.count)
@@ -160,9 +181,6 @@ class Receiver:
             self._stats.count(f"not_logged.{reason}", number)
 
 
-def _answer(rejected: Mapping[int, str]) -> Answer:
-    if not rejected:
-        return Answer(0, "")
-    reasons = Counter(rejected.values()).most_common()
-    told = "; ".join(f"{reason} ({number})" for reason, number in reasons[:_TOLD])
-    return Answer(len(rejected), told + ("; …" if len(reasons) > _TOLD else ""))
+def too_large(limit: int) -> str:
+    """What is said of a request over the limit."""
+    return f"the request is larger than {limit} bytes, or has more than {MOST} calls: send smaller batches"

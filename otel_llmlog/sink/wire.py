@@ -3,9 +3,10 @@
 Two things differ from OpenTelemetry's own classes, and both are for speed and for safety. The attributes of a span are
 a map of name to undecoded value at first, so that one look tells whether it has an attribute, and nothing is built for
 the others (a map entry is, on the wire, a message of a key and a value); where all are wanted they are undecoded pairs.
-Spans, events and log records are undecoded bytes, so that a broken one is refused alone. Field numbers are those of
-opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that is
-no UTF-8 comes as bytes then, instead of making the whole unreadable.
+Spans, events and log records are undecoded bytes, so that a broken one is refused alone; so is all that there may be
+many of, since a message of two bytes takes fifty in memory. Field numbers are those of
+opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that
+is no UTF-8 comes as bytes then, instead of making the whole unreadable.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _SCALARS = {
 }
 # message -> field -> (type, number). A `*` is repeated, `map` is of string to bytes, a capital letter a message.
 _MESSAGES = {
-    "Traces": {"resources": ("*ResourceSpans", 1)},
-    "ResourceSpans": {"resource": ("Resource", 1), "scopes": ("*ScopeSpans", 2)},
+    "Traces": {"resources": ("*bytes", 1)},
+    "ResourceSpans": {"resource": ("Resource", 1), "scopes": ("*bytes", 2)},
     "ScopeSpans": {"scope": ("Scope", 1), "spans": ("*bytes", 2)},
-    "Logs": {"resources": ("*ResourceLogs", 1)},
-    "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*ScopeLogs", 2)},
+    "Logs": {"resources": ("*bytes", 1)},
+    "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*bytes", 2)},
     "ScopeLogs": {"scope": ("Scope", 1), "records": ("*bytes", 2)},
     "Resource": {"attributes": ("*bytes", 1)},
     "Scope": {"name": ("string", 1), "version": ("string", 2)},
@@ -118,7 +119,11 @@ def _add_map(message: descriptor_pb2.DescriptorProto, field: str, number: int) -
 
 _made = _classes()
 Traces: Any = _made["Traces"]
+ResourceSpans: Any = _made["ResourceSpans"]
+ScopeSpans: Any = _made["ScopeSpans"]
 Logs: Any = _made["Logs"]
+ResourceLogs: Any = _made["ResourceLogs"]
+ScopeLogs: Any = _made["ScopeLogs"]
 Span: Any = _made["Span"]
 SpanAttributes: Any = _made["SpanAttributes"]
 Event: Any = _made["Event"]

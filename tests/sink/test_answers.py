@@ -162,6 +162,39 @@ def test_more_requests_than_fit_are_told_to_come_again(start: Callable[..., Sink
     assert sorted(stored) == sorted((one.span_id,) for one in taken)
 
 
+@pytest.mark.slow
+def test_what_waits_is_bounded_even_when_its_senders_do_not_wait(start: Callable[..., Sink], database_url: str) -> None:
+    sink = start(sink_max_pending_bytes=str(1 << 20))
+    sink.wait_until_ready()
+    sent = [records(40) for _ in range(30)]
+    assert sum(len(body(batch)) for batch in sent) > 1 << 20
+
+    async def send_all() -> list[grpc.StatusCode]:
+        said = []
+        async with grpc.aio.insecure_channel(sink.grpc) as channel:
+            export = channel.unary_unary(TRACES)
+            for batch in sent:
+                try:
+                    await export(body(batch), timeout=0.2)
+                except grpc.aio.AioRpcError as error:
+                    said.append(error.code())
+        return said
+
+    with psycopg.connect(database_url) as holding:
+        holding.execute("LOCK TABLE llmlog.spend_logs IN EXCLUSIVE MODE")
+        said = asyncio.run(send_all())
+        assert set(said) == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        holding.rollback()
+    # Those that did not wait will send again; what was taken is stored meanwhile, and its room is free again.
+    deadline = time.monotonic() + 30
+    while over_grpc(sink, body(sent[-1])) != Reply("OK"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with psycopg.connect(database_url) as connection:
+        [stored] = connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone() or ()
+    assert stored == 40 * (said.count(grpc.StatusCode.DEADLINE_EXCEEDED) + 1)
+
+
 def _over_http(sink: Sink, content: bytes) -> Reply:
     return reply_of(over_http(sink, content))
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.sink import otlp_json, protobuf
-from otel_llmlog.sink.received import Received, Unreadable
+from otel_llmlog.sink.received import Received, TooLarge, Unreadable
 
 ANY = lambda scope, names: True  # noqa: E731
 NAMES = st.text(max_size=300)
@@ -143,7 +143,7 @@ def test_a_value_of_a_wrong_type_costs_its_span_and_no_other(value: Any) -> None
     bad = {"attributes": [{"key": "a", "value": value}]}
     document = {"resourceSpans": [{"scopeSpans": [{"spans": [good, bad, good]}]}]}
     received = otlp_json.traces(json.dumps(document).encode(), ANY)
-    assert (received.count, len(received.found), len(received.unreadable)) == (3, 2, 1)
+    assert (received.count, len(received.found), received.unreadable.total()) == (3, 2, 1)
 
 
 def _nested(levels: int) -> AnyValue:
@@ -172,7 +172,7 @@ def test_nesting_without_end_costs_its_span_and_no_other() -> None:
     good = ProtoSpan(span_id=b"12345678").SerializeToString()
     request = _field(0x0A, _field(0x12, _field(0x12, good) + _field(0x12, deep) + _field(0x12, good)))
     received = protobuf.traces(request, ANY)
-    assert (received.count, len(received.found), len(received.unreadable)) == (3, 2, 1)
+    assert (received.count, len(received.found), received.unreadable.total()) == (3, 2, 1)
     text = '{"arrayValue":{"values":[' * 5000 + "]}}" * 5000
     document = (
         f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{}},{{"attributes":[{{"key":"a","value":{text}}}]}}]}}]}}]}}'
@@ -181,7 +181,7 @@ def test_nesting_without_end_costs_its_span_and_no_other() -> None:
         received = otlp_json.traces(document.encode(), ANY)
     except Unreadable:  # where the parser's own limit is met before ours, the request as a whole cannot be read
         return
-    assert (received.count, len(received.unreadable)) == (2, 1)
+    assert (received.count, received.unreadable.total()) == (2, 1)
 
 
 def test_text_that_is_no_utf8_is_repaired_and_costs_nothing() -> None:
@@ -212,3 +212,22 @@ def test_a_span_that_cannot_be_a_call_is_counted_and_not_decoded() -> None:
     received = protobuf.traces(_request(*spans, scope="s").SerializeToString(), may_be_call)
     assert asked == [("s", False, True), ("s", True, False)]
     assert (received.count, [span.attributes for span in received.found]) == (2, [{"wanted": 1}])
+
+
+def test_a_request_of_a_great_many_of_the_smallest_spans_is_too_large() -> None:
+    """They would fill memory, and dead letters: in 16 MiB there is room for a million of them."""
+    smallest = b"\x4a\x04\x0a\x02ab"
+    with pytest.raises(TooLarge):
+        protobuf.traces(_field(0x0A, _field(0x12, _field(0x12, smallest) * 20_001)), ANY)
+    with pytest.raises(TooLarge):
+        otlp_json.traces(b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join([b"{}"] * 20_001) + b"]}]}]}", ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(b"\x0a\x00" * 20_001, ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(_field(0x0A, b"\x12\x00" * 20_001), ANY)
+    with pytest.raises(TooLarge):
+        protobuf.traces(_field(0x0A, _field(0x12, b"\x12\x00" * 400_001)), lambda *_: False)
+    with pytest.raises(TooLarge):
+        otlp_json.traces(b'{"resourceSpans":[{"resource":{"attributes":[' + b"0," * 50_000 + b"0]}}]}", ANY)
+    broken = protobuf.traces(_field(0x0A, _field(0x12, _field(0x12, b"\xff") * 100_000)), ANY)
+    assert (broken.count, len(broken.unreadable), broken.unreadable.total()) == (100_000, 1, 100_000)

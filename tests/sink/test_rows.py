@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
 from otel_llmlog import emit
 from otel_llmlog.dialects import llmlog
-from otel_llmlog.payload import StandardLoggingPayloadErrorInformation
 from otel_llmlog.pipeline.otlp import OTLPExporter
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store.postgres import PostgresExporter
