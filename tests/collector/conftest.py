@@ -35,7 +35,7 @@ def rows_of(database_url: str) -> list[dict[str, Any]]:
         ).fetchall()
 
 
-def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(found: Callable[[], Any], seconds: float = 120.0) -> Any:
     """What it answers, once that is something."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):

@@ -30,7 +30,7 @@ KAFKA = BACKENDS / "kafka"
 BIN = Path(sys.executable).parent
 TOKEN = "token-of-the-tests"
 # Seconds until a program that has not started never will.
-_STARTED = 60.0
+_STARTED = 120.0
 
 
 def jaeger() -> Path:

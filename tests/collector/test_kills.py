@@ -177,7 +177,7 @@ def test_every_span_that_an_agent_accepted_comes_through_kafka_and_is_one_row(
             load.wait_for_more()
             load.stop()
             accepted = set(load.accepted)
-            until(lambda: accepted <= _stored(postgres.url).keys(), 120)
+            until(lambda: accepted <= _stored(postgres.url).keys())
             # As large as a request may be: it fits into every next place on the way.
             attributes = record(session_id="large").attributes
             large = {**attributes, "llmlog.metadata.requester_metadata": f'{{"x": "{os.urandom(5_500_000).hex()}"}}'}
