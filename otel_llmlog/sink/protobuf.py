@@ -6,7 +6,7 @@ harms no other; nesting is bounded by the parser (100 levels of messages).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -32,6 +32,8 @@ _seen_once: set[bytes] = set()
 _names: dict[bytes, str] = {}
 _MOST_KNOWN = 4096
 _SHORT = 128
+# Events of a span that are read. Those of a call have one for each exception, or for each message at most.
+_MOST_EVENTS = 1000
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable protobuf"
 
@@ -113,7 +115,7 @@ def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str
         span.start,
         span.end,
         attributes(wire.SpanAttributes.FromString(raw).attributes),
-        [_event(event) for event in span.events] if span.events else (),
+        [_event(event) for event in span.events[:_MOST_EVENTS]] if span.events else (),
         status.code,
         text(status.message),
         scope,
@@ -150,8 +152,10 @@ def text(given: str | bytes) -> str:
     return given if given.__class__ is str else given.decode("utf-8", "replace")  # type: ignore[union-attr]
 
 
-def attributes(pairs: Iterable[bytes]) -> dict[str, Any]:
-    """Attributes by name, the last of each name. Raises DecodeError. This is the hot path."""
+def attributes(pairs: Sequence[bytes]) -> dict[str, Any]:
+    """Attributes by name, the last of each name. Raises DecodeError, also when there are too many. The hot path."""
+    if len(pairs) > MOST:
+        raise DecodeError
     found: dict[str, Any] = {}
     known, named = _known.get, _names.get
     for raw in pairs:
