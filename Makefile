@@ -12,8 +12,9 @@ BACKENDS := .cache/backends
 OCB_VERSION := v0.155.0
 # The last release whose module can be had by its version: what came after is named /v2 and its module is not.
 JAEGER_VERSION := v1.76.0
-# Static, without paths of this machine: the same sources give the same program. GOTOOLCHAIN: fetch no other Go.
-go_build = GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' nice -n 10
+# Static, without paths of this machine or the state of this checkout: the same sources give the same program. GOTOOLCHAIN:
+# fetch no other Go.
+go_build = GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath -buildvcs=false' nice -n 10
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
