@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +14,11 @@ import psycopg
 import pytest
 
 from otel_llmlog.demo.provider import LocalProvider
+from otel_llmlog.pipeline.otlp import OTLPExporter
 from tests.collector import corpus
 from tests.collector.conftest import rows_of, run_app, until
 from tests.collector.programs import TOKEN, Collector, Jaeger, Rotel, Sink, need_backends
+from tests.store.records import record
 
 pytestmark = pytest.mark.slow
 CANARY = "canary-content-4711"
@@ -108,6 +112,19 @@ def test_rows_depend_on_nothing_that_is_set_for_traces(
     assert [row["session_id"] for row in rows] == ["plain", "stream", "refused"]
     assert [row["total_tokens"] for row in rows[:2]] == [18, 18]
     assert all(row["cost_breakdown"] and row["user_id"] == "ada" for row in rows[:2])
+
+
+def test_a_request_that_is_too_large_for_the_collector_comes_in_parts(
+    sink: Sink, database_url: str, tmp_path: Path
+) -> None:
+    need_backends()
+    now = time.time_ns()
+    large = {"llmlog.metadata.requester_metadata": json.dumps({"x": os.urandom(2_500_000).hex()})}
+    sent = [record(start_ns=now + number, attributes=large) for number in range(5)]
+    with Collector(tmp_path, sink=sink.grpc) as collector:
+        delivery = OTLPExporter(f"{collector.url}/v1/traces", {}).export(sent)
+        assert (delivery.written, list(delivery.rejected)) == (5, [])
+        until(lambda: len(rows_of(database_url)) == 5)
 
 
 def test_rotel_alone_brings_calls_to_the_sink(
