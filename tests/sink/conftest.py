@@ -1,4 +1,4 @@
-"""What the tests of the sink share: one that runs for all tests of a module, and a way to ask its database."""
+"""What the tests of the sink share: one that runs for all of them, and a way to ask its database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tests.conftest import _database
 from tests.sink.receiving import Sink, environment
 
 Query = Callable[..., list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def module_database_url(postgres_server: str, template_database: str) -> Iterator[str]:
+    """One for all tests that use the running sink."""
+    yield from _database(postgres_server, f"TEMPLATE {template_database}")
+
+
+@pytest.fixture(scope="session")
 def sink(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
     """For tests that do not mind each other's rows."""
     with Sink(environment(module_database_url, tmp_path_factory.mktemp("spool"))) as running:
@@ -23,7 +30,7 @@ def sink(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def query(module_database_url: str) -> Iterator[Query]:
     with psycopg.connect(module_database_url, autocommit=True, row_factory=dict_row) as connection:
 

@@ -139,6 +139,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(sink: Sink, tmp_path: Path) ->
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_told_so_it_listens_for_anybody(start: Callable[..., Sink]) -> None:
     sink = start(sink_host="127.0.0.2", sink_allow_anonymous="true")
     sink.wait_until_ready()

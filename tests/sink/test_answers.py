@@ -14,7 +14,6 @@ import httpx
 import psycopg
 import pytest
 
-from tests.faults.postgres import Postgres
 from tests.sink.conftest import Query
 from tests.sink.receiving import JSON, LOGS, TRACES, Reply, Sink, as_json, body, over_grpc, over_http, reply_of
 from tests.store.records import record, records
@@ -108,13 +107,18 @@ def test_many_small_senders_share_transactions(sink: Sink, module_database_url: 
     assert 1 <= commits() < len(sent) / 2
 
 
-def test_an_outage_is_told_at_once_with_a_time_to_try_again_and_nothing_is_kept(start: Callable[..., Sink]) -> None:
-    with Postgres() as postgres:
-        sink = start(url=postgres.url)
-        sink.wait_until_ready()
-        before, during = record(), record()
-        assert over_grpc(sink, body([before])) == Reply("OK")
-        postgres.stop()
+def test_an_outage_is_told_at_once_with_a_time_to_try_again_and_nothing_is_kept(
+    start: Callable[..., Sink], database_url: str, postgres_server: str
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    sink = start()
+    sink.wait_until_ready()
+    before, during = record(), record()
+    assert over_grpc(sink, body([before])) == Reply("OK")
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        # No session is left and none is let in: as far as this database goes, the server is gone.
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", (name,))
         for answer in (over_grpc(sink, body([during])), reply_of(over_http(sink, body([during])))):
             assert (answer.code, answer.retry_after) == ("UNAVAILABLE", 3.0)
             assert "database" in answer.message
@@ -123,17 +127,17 @@ def test_an_outage_is_told_at_once_with_a_time_to_try_again_and_nothing_is_kept(
         assert _health(sink) == b"\x08\x02"
         # What leaves no rows needs no database.
         assert over_grpc(sink, b"") == Reply("OK")
-        postgres.start()
-        sink.wait_until_ready()
-        assert _health(sink) == b"\x08\x01"
-        with psycopg.connect(postgres.url) as connection:
-            count = "SELECT count(*) FROM llmlog.spend_logs"
-            assert connection.execute(count).fetchone() == (1,)
-            assert over_grpc(sink, body([during])) == Reply("OK")
-            assert connection.execute(count).fetchone() == (2,)
-        code, said = sink.stop()
-        assert code == 0
-        assert said.count("senders are told to try again") == 1
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    sink.wait_until_ready()
+    assert _health(sink) == b"\x08\x01"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        count = "SELECT count(*) FROM llmlog.spend_logs"
+        assert connection.execute(count).fetchone() == (1,)
+        assert over_grpc(sink, body([during])) == Reply("OK")
+        assert connection.execute(count).fetchone() == (2,)
+    code, said = sink.stop()
+    assert code == 0
+    assert said.count("senders are told to try again") == 1
 
 
 def _health(sink: Sink) -> bytes:
