@@ -290,7 +290,7 @@ class Kafka(Program):
         assert done.returncode == 0, done.stdout + done.stderr
 
     def launch(self) -> None:
-        self._run("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self._properties)
+        self._run("kafka.tools.StorageTool", "format", "-t", "g4GWPA8i--LB88L65GW41w", "-c", self._properties)
         super().launch()
 
     def wait_until_ready(self) -> None:
