@@ -10,6 +10,16 @@ SDKS := .venv-sdks
 # Other instrumentations, whose spans the sink reads. openlit refuses the newest SDKs, so there are two.
 DIALECTS := .venv-dialects
 DIALECTS_NEWER := .venv-dialects-newer
+# A real OpenTelemetry Collector and a real Jaeger, built from their Go modules, and a real Kafka: tests send spans through
+# them.
+BACKENDS := .cache/backends
+# The builder's release is that of the parts that collector_config/builder.yaml names.
+OCB_VERSION := v0.155.0
+# The last release whose module can be had by its version: what came after is named /v2 and its module is not.
+JAEGER_VERSION := v1.76.0
+# Static, without paths of this machine or the state of this checkout: the same sources give the same program. GOTOOLCHAIN:
+# fetch no other Go.
+go_build = GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath -buildvcs=false' nice -n 10
 
 ifneq ($(shell command -v uv 2>/dev/null),)
   make_venv = uv venv -q --allow-existing --python $(PYTHON) $(1)
@@ -19,7 +29,7 @@ else
   install = $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt
 endif
 
-.PHONY: demo test test-slow lint bench clean python-is-new-enough
+.PHONY: demo test test-slow lint bench backends clean python-is-new-enough go-is-there
 
 demo: $(VENV)/.demo
 	@$(VENV)/bin/llmlog demo
@@ -38,6 +48,9 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BACKENDS)/kafka
+	@echo "In $(BACKENDS): $$(cd $(BACKENDS) && echo otelcol/otelcol jaeger-* $$(ls -d kafka 2>/dev/null))"
 
 clean:
 	rm -rf $(VENV) $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
@@ -86,3 +99,36 @@ $(DIALECTS_NEWER)/.test: pyproject.toml tests/dialects/requirements-newer.txt te
 	@$(call make_venv,$(DIALECTS_NEWER))
 	@$(subst -c constraints.txt,-c tests/dialects/constraints-newer.txt,$(call install,$(DIALECTS_NEWER))) -e . -r tests/dialects/requirements-newer.txt
 	@touch $@
+
+go-is-there:
+	@command -v go >/dev/null || { echo "make backends needs Go 1.25 or newer, to build the collector and Jaeger"; exit 1; }
+
+$(BACKENDS)/builder-$(OCB_VERSION)/builder: | go-is-there
+	@echo "Building the collector builder $(OCB_VERSION) …"
+	@$(go_build) env GOBIN=$(CURDIR)/$(@D) go install go.opentelemetry.io/collector/cmd/builder@$(OCB_VERSION)
+
+# The builder writes the sources; the list of modules is made here from the same file. The builder's own way to it
+# (`go mod tidy`) asks for what only the tests of those modules need, and not all of that can be had.
+$(BACKENDS)/otelcol/otelcol: collector_config/builder.yaml $(BACKENDS)/builder-$(OCB_VERSION)/builder | go-is-there
+	@echo "Building the OpenTelemetry Collector of collector_config/builder.yaml (some minutes the first time) …"
+	@rm -rf $(@D)
+	@cd collector_config && $(go_build) ../$(BACKENDS)/builder-$(OCB_VERSION)/builder \
+	  --skip-get-modules --skip-compilation --config builder.yaml 2>../$(@D).log || { cat ../$(@D).log; exit 1; }
+	@cd $(@D) && go mod init otelcol 2>/dev/null && go mod edit -go=1.25.0 \
+	  -require=go.opentelemetry.io/collector/otelcol@$(OCB_VERSION) \
+	  $$(sed -n 's/^ *- gomod: \([^ ]*\) \(v[^ ]*\).*/-require=\1@\2/p' $(CURDIR)/collector_config/builder.yaml)
+	@cd $(@D) && $(go_build) go build -mod=mod -ldflags '-s -w' -o $(@F) .
+
+# In its module's own folder, so that its own list of versions and checksums holds. No web pages: they are no part of the
+# module, and its query API is what the tests ask.
+$(BACKENDS)/jaeger-$(JAEGER_VERSION): | go-is-there
+	@echo "Building Jaeger $(JAEGER_VERSION) (some minutes the first time) …"
+	@mkdir -p $(@D)
+	@cd "$$(GOTOOLCHAIN=local go mod download -json github.com/jaegertracing/jaeger@$(JAEGER_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" \
+	  && $(go_build) go build -ldflags '-s -w' -o $(CURDIR)/$@ ./cmd/jaeger
+
+# Without Maven there is no Kafka, and the tests that need one skip: the two above are worth having alone.
+$(BACKENDS)/kafka: tests/collector/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "no Kafka: that needs Maven and Java"; exit 0; }; \
+	  echo "Fetching Kafka …" && rm -rf $@ && \
+	  mvn -q -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@ && touch $@

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
+from urllib.parse import quote
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -30,6 +31,8 @@ SECTIONS = ("litellm_settings", "general_settings", "llmlog")
 # LiteLLM's way to take a value from the environment inside its YAML.
 _FROM_ENVIRONMENT = "os.environ/"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 _PERIOD = re.compile(r"\s*(\d{1,6})\s*([smhdw]?)\s*")
 _PERIOD_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -238,6 +241,34 @@ class RetentionSettings(_Part):
     _read_periods = field_validator("*", mode="before")(_period)
 
 
+class TraceSettings(_Part):
+    """Where traces are looked at."""
+
+    trace_url_template: str | None = None
+    """Address of a trace in your tracing backend, such as `http://localhost:16686/trace/{trace_id}` for Jaeger;
+    `{span_id}` may stand in it, too. Calls on the command line are links to it then."""
+
+    @field_validator("trace_url_template")
+    @classmethod
+    def _leads_to_a_trace(cls, template: str | None) -> str | None:
+        if template is None:
+            return None
+        names = set(_PLACEHOLDER.findall(template))
+        if "{trace_id}" not in names or names - {"{trace_id}", "{span_id}"}:
+            raise ValueError("must contain {trace_id}, may contain {span_id}, and no other name in braces")
+        if not template.startswith(("http://", "https://")) or not template.isprintable():
+            raise ValueError("must be an address that starts with http:// or https://")
+        return template
+
+    def trace_url(self, trace_id: str, span_id: str) -> str | None:
+        """Where this span is looked at; None when nobody has said."""
+        if self.trace_url_template is None:
+            return None
+        # Ids come from whoever sent the span: nothing in them may change where the address leads.
+        given = {"{trace_id}": quote(trace_id, safe=""), "{span_id}": quote(span_id, safe="")}
+        return _PLACEHOLDER.sub(lambda found: given[found[0]], self.trace_url_template)
+
+
 class SinkSettings(_Part):
     """How `llmlog sink` receives, and from whom."""
 
@@ -295,6 +326,7 @@ class Settings:
         "sink",
         "spool",
         "store",
+        "traces",
     )
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
@@ -308,6 +340,7 @@ class Settings:
         self.spool = _read(SpoolSettings, values)
         self.store = _read(StoreSettings, values)
         self.retention = _read(RetentionSettings, values)
+        self.traces = _read(TraceSettings, values)
         self.sink = _read(SinkSettings, values)
 
 
@@ -321,6 +354,7 @@ PARTS: tuple[type[_Part], ...] = (
     AuditSettings,
     SpoolSettings,
     RetentionSettings,
+    TraceSettings,
     SinkSettings,
 )
 # Variables that are no setting of this process, yet not typing errors either.

@@ -255,7 +255,7 @@ def _build(settings: config.Settings) -> Runtime:
     recorder = Recorder(
         settings.capture,
         Reader(settings, _pricer(settings), TokenCounter(), stats),
-        emit.tracer(VERSION),
+        emit.tracer(VERSION, copies=settings.pipeline.exporter == "otlp" and not settings.pipeline.disable_spend_logs),
         emit.Metrics(VERSION),
         processor,
         stats,

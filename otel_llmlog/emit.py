@@ -18,6 +18,11 @@ from otel_llmlog.dialects.llmlog import Attributes
 from otel_llmlog.payload import AuditEvent, CallPayload, Usage
 
 SCOPE = "otel_llmlog"
+# Where an app sends its rows as spans, too, a collector gets each call twice: in the app's traces, as far as those are
+# sampled and whatever limits they have, and as the record that a row is made of. This attribute of the scope says which
+# it is, so that the collector can send each one where it belongs.
+COPY = "llmlog.copy"
+TRACE_COPY, RECORD_COPY = "trace", "record"
 # The convention's advice for both histograms (seconds, tokens).
 _DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -47,9 +52,9 @@ _PROVIDER_NAMES = {
 }
 
 
-def tracer(version: str) -> Tracer:
-    """Our tracer, of whatever provider is set now or later."""
-    return trace.get_tracer(SCOPE, version)
+def tracer(version: str, *, copies: bool = False) -> Tracer:
+    """Our tracer, of whatever provider is set now or later. `copies`: the rows travel as spans of their own."""
+    return trace.get_tracer(SCOPE, version, attributes={COPY: TRACE_COPY} if copies else None)
 
 
 def start_span(tracer: Tracer, operation: str, context: Context, start_ns: int) -> Span:

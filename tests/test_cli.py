@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from otel_llmlog import config
 from otel_llmlog.dialects import llmlog
+from otel_llmlog.errors import ConfigError
 from otel_llmlog.payload import CallPayload, StandardLoggingMetadata, StandardLoggingPayloadErrorInformation, Usage
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store.postgres import PostgresExporter
@@ -107,6 +109,8 @@ def test_logs_come_newest_first_with_all_columns_as_json(command: Command) -> No
         (["--since", "2026-11-01T12:00:03"], [4, 3]),
         (["--until", "2026-11-01T12:00:02+00:00"], [1]),
         (["--limit", "1"], [4]),
+        (["--trace", f"{2:032x}"], [2]),
+        (["--trace", "0000000A"], []),
         (["--model", "'; DROP TABLE llmlog.spend_logs; --"], []),
     ],
 )
@@ -120,6 +124,44 @@ def test_the_table_of_logs_shows_failures_and_no_control_characters(command: Com
     assert "RateLimitError" in shown
     assert "unknown" in shown
     assert "\x1b" not in shown
+
+
+def test_calls_lead_to_their_traces(command: Command) -> None:
+    template = {"LLMLOG_TRACE_URL_TEMPLATE": "http://jaeger:16686/trace/{trace_id}?uiFind={span_id}"}
+    urls = [f"http://jaeger:16686/trace/{n:032x}?uiFind={n + 1:016x}" for n in (4, 3, 2, 1)]
+    lines = command("logs", "--json", **template).stdout.splitlines()
+    assert [json.loads(line)["trace_url"] for line in lines] == urls
+    session = json.loads(command("session", "s\x1b[31m1", "--json", **template).stdout)
+    assert [call["trace_url"] for call in session["log"]] == [urls[1]]
+    for arguments in (["logs"], ["session", "s\x1b[31m1"]):
+        # As links of the terminal (OSC 8), where there is one.
+        assert f";{urls[1]}\x1b" in command(*arguments, **template, FORCE_COLOR="1").stdout
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("http://jaeger/trace/", "must contain {trace_id}"),
+        ("http://jaeger/{trace_id}/{when}", "no other name in braces"),
+        ("javascript:alert('{trace_id}')", "must be an address"),
+    ],
+)
+def test_an_address_that_leads_to_no_trace_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, template: str, said: str
+) -> None:
+    monkeypatch.setenv("LLMLOG_TRACE_URL_TEMPLATE", template)
+    with pytest.raises(ConfigError, match="LLMLOG_TRACE_URL_TEMPLATE must") as raised:
+        config.load()
+    assert said in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_ids_cannot_change_where_an_address_leads() -> None:
+    traces = config.TraceSettings(trace_url_template="http://jaeger/trace/{trace_id}#{span_id}")
+    assert (
+        traces.trace_url("../../x?{span_id}", "\x1b]8;;")
+        == "http://jaeger/trace/..%2F..%2Fx%3F%7Bspan_id%7D#%1B%5D8%3B%3B"
+    )
 
 
 def test_spend_is_summed_up_exactly(command: Command) -> None:

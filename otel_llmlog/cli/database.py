@@ -11,6 +11,6 @@ def url(settings: config.Settings | None = None) -> str:
     return destination.database_url(settings or config.load())
 
 
-def reader() -> Reader:
+def reader(settings: config.Settings | None = None) -> Reader:
     """A reader of that database."""
-    return Reader(url())
+    return Reader(url(settings))

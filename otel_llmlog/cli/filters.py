@@ -22,6 +22,7 @@ Tag = Annotated[str | None, typer.Option(help="Tag.")]
 Session = Annotated[str | None, typer.Option(help="Session id.")]
 EndUser = Annotated[str | None, typer.Option(help="End user.")]
 Key = Annotated[str | None, typer.Option(help="API key, by alias or SHA-256.")]
+Trace = Annotated[str | None, typer.Option(help="Trace id, as your tracing backend shows it.")]
 MinCost = Annotated[str | None, typer.Option(help="Calls that cost at least so many US dollars.")]
 
 
@@ -39,6 +40,7 @@ def where(
     end_user: str | None,
     key: str | None,
     min_cost: str | None,
+    trace: str | None = None,
 ) -> Filter:
     """The options as a filter. Raises typer.BadParameter."""
     if status not in {None, "success", "failure"}:
@@ -57,6 +59,8 @@ def where(
         end_user=end_user,
         api_key=key,
         min_cost=_dollars(min_cost),
+        # As text of 32 digits: backends leave leading zeros out, or write it in capitals or with dashes.
+        trace_id=trace and trace.strip().replace("-", "").lower().rjust(32, "0"),
     )
 
 

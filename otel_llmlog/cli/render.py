@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -60,6 +61,13 @@ def text(value: Any, style: str = "") -> Text:
     return Text(
         "".join(c if c.isprintable() else "\ufffd" for c in shown), style=style, overflow="ellipsis", no_wrap=True
     )
+
+
+def linked(cell: Text, url: str | None) -> Text:
+    """The same text as a link, where the terminal knows links."""
+    if url is not None:
+        cell.stylize(Style(link=url))
+    return cell
 
 
 def money(value: Decimal | None) -> Text:

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from otel_llmlog import turns
-from otel_llmlog.cli import database, filters, render
+from otel_llmlog import config, turns
+from otel_llmlog.cli import database, filters, logs, render
+from otel_llmlog.config import TraceSettings
 from otel_llmlog.store.reader import SORTINGS, Filter, Sorting
 
 _COLUMNS = ("session", "last call", "calls", "failed", "cached", "tokens", "cost", "took", "models", "users", "tags")
@@ -87,7 +88,8 @@ def session(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object: totals, calls, conversation.")] = False,
 ) -> None:
     """Show one session: its calls in order and, where content is kept, what was said."""
-    reader = database.reader()
+    settings = config.load()
+    traces, reader = settings.traces, database.reader(settings)
     totals = reader.sessions(Filter(session_id=session_id), limit=1)
     if not totals:
         typer.echo(f"There is no session {session_id!r}. `llmlog sessions` lists them.", err=True)
@@ -99,7 +101,11 @@ def session(
         if call["status"] == "success" or call["response"] is not None
     )
     if as_json:
-        rows = [{name: value for name, value in call.items() if name not in {"messages", "response"}} for call in calls]
+        shown_apart = {"messages", "response"}
+        rows = [
+            {name: value for name, value in logs.with_url(call, traces).items() if name not in shown_apart}
+            for call in calls
+        ]
         typer.echo(render.as_json({**totals[0], "log": rows, "conversation": said}))
         return
     console = Console()
@@ -107,7 +113,7 @@ def session(
     console.print(render.facts(shown))
     narrow = console.width < render.NARROW
     names = _NARROW_CALL_COLUMNS if narrow else _CALL_COLUMNS
-    cells = [dict(zip(_CALL_COLUMNS, _call_cells(call), strict=True)) for call in calls]
+    cells = [dict(zip(_CALL_COLUMNS, _call_cells(call, traces), strict=True)) for call in calls]
     console.print(render.table(names, [[row[name] for name in names] for row in cells]))
     for message in said:
         console.print(_message(message))
@@ -115,11 +121,12 @@ def session(
         console.print("What was said is not kept: LLMLOG_STORE_PROMPTS_IN_SPEND_LOGS is off.", style="dim")
 
 
-def _call_cells(call: Mapping[str, Any]) -> Sequence[Text]:
+def _call_cells(call: Mapping[str, Any], traces: TraceSettings) -> Sequence[Text]:
     failed = call["status"] == "failure"
     first = call["completion_start_time"]
+    began = render.text(call["start_time"].strftime("%m-%d %H:%M:%S"), "dim")
     return (
-        render.text(call["start_time"].strftime("%m-%d %H:%M:%S"), "dim"),
+        render.linked(began, traces.trace_url(call["trace_id"], call["span_id"])),
         render.text(call["model"]),
         render.text(call["error_class"] or "failed" if failed else "ok", "red" if failed else "green"),
         render.number(call["prompt_tokens"]),

@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from otel_llmlog.dialects.llmlog import PREFIX
-from otel_llmlog.emit import SCOPE
+from otel_llmlog.emit import COPY, RECORD_COPY, SCOPE
 from otel_llmlog.errors import ConfigError, StoreUnavailable
 from otel_llmlog.pipeline import otlp_logs
 from otel_llmlog.pipeline.otlp_values import pair
@@ -158,7 +158,9 @@ def encode(records: Sequence[Record]) -> ExportTraceServiceRequest:
         if scope is None:
             resource = ResourceSpans()
             resource.resource.attributes.append(pair("service.name", record.service_name))
-            resource.scope_spans.add().scope.name = SCOPE
+            scope = resource.scope_spans.add()
+            scope.scope.name = SCOPE
+            scope.scope.attributes.append(pair(COPY, RECORD_COPY))
             request.resource_spans.append(resource)
             scope = by_service[record.service_name] = request.resource_spans[-1].scope_spans[0]
         scope.spans.append(_span(record))

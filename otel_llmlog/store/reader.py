@@ -67,6 +67,8 @@ class Filter:
     """Hash or alias."""
     min_cost: Decimal | None = None
     """Calls that cost at least so many US dollars."""
+    trace_id: str | None = None
+    """32 hex digits. No index: with `since`, only the calls from then on are looked through."""
 
 
 class SpendLine(NamedTuple):
@@ -148,7 +150,9 @@ class Reader:
         if by not in GROUPINGS:
             raise ValueError(f"by must be one of {', '.join(GROUPINGS)}, found {by!r}")
         cut = _cut(where.since, where.until)
-        known = by in _ROLLED_UP and not any((where.tag, where.session_id, where.end_user, where.min_cost is not None))
+        known = by in _ROLLED_UP and not any(
+            (where.tag, where.session_id, where.end_user, where.trace_id, where.min_cost is not None)
+        )
         if not known or cut is None:
             return self.spend_of_rows(by, where, limit=limit)
         parameters = {**asdict(where), "by": by, "limit": limit, **cut}

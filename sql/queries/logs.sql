@@ -19,6 +19,7 @@ WHERE (CAST(:since AS timestamptz) IS NULL OR start_time >= :since)
   AND (CAST(:end_user AS text) IS NULL OR end_user = :end_user)
   AND (CAST(:api_key AS text) IS NULL OR api_key = :api_key OR api_key_alias = :api_key)
   AND (CAST(:min_cost AS numeric) IS NULL OR spend >= :min_cost)
+  AND (CAST(:trace_id AS text) IS NULL OR trace_id = :trace_id)
 ORDER BY start_time DESC, trace_id DESC, span_id DESC
 LIMIT :limit
 

@@ -11,7 +11,7 @@ WITH listed AS MATERIALIZED (
           AND (CAST(:session_id AS text) IS NULL OR t.session_id = :session_id)
           AND (CAST(:status AS text) IS NULL OR (t.failures > 0) = (:status = 'failure'))
           AND (CAST(:min_cost AS numeric) IS NULL OR t.spend >= :min_cost)
-          AND (coalesce(:model, :provider, :user_id, :team, :tag, :end_user, :api_key) IS NULL OR EXISTS (
+          AND (coalesce(:model, :provider, :user_id, :team, :tag, :end_user, :api_key, :trace_id) IS NULL OR EXISTS (
               SELECT FROM llmlog.spend_logs l
               WHERE l.session_id = t.session_id AND l.start_time >= t.first_start AND l.start_time <= t.last_start
                 AND (CAST(:model AS text) IS NULL OR l.model = :model OR l.response_model = :model)
@@ -21,6 +21,7 @@ WITH listed AS MATERIALIZED (
                 AND (CAST(:tag AS text) IS NULL OR :tag = ANY (l.request_tags))
                 AND (CAST(:end_user AS text) IS NULL OR l.end_user = :end_user)
                 AND (CAST(:api_key AS text) IS NULL OR l.api_key = :api_key OR l.api_key_alias = :api_key)
+                AND (CAST(:trace_id AS text) IS NULL OR l.trace_id = :trace_id)
           ))
         ORDER BY CASE CAST(:sort AS text) WHEN 'spend' THEN t.spend WHEN 'calls' THEN t.calls END DESC NULLS LAST,
                  t.last_start DESC, t.session_id

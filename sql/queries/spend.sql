@@ -36,6 +36,7 @@ WHERE (CAST(:since AS timestamptz) IS NULL OR start_time >= :since)
   AND (CAST(:end_user AS text) IS NULL OR end_user = :end_user)
   AND (CAST(:api_key AS text) IS NULL OR api_key = :api_key OR api_key_alias = :api_key)
   AND (CAST(:min_cost AS numeric) IS NULL OR spend >= :min_cost)
+  AND (CAST(:trace_id AS text) IS NULL OR trace_id = :trace_id)
 GROUP BY g.key
 ORDER BY CASE WHEN CAST(:by AS text) = 'day' THEN g.key END DESC NULLS LAST, sum(spend) DESC NULLS LAST, count(*) DESC, g.key
 LIMIT :limit

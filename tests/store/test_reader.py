@@ -40,7 +40,7 @@ CALLS = [
         session_id="s1", request_tags=["a"], user_api_key_hash="f" * 64, user_api_key_alias="prod",
         user_api_key_user_id="bob", user_api_key_team_id="t1", user_api_key_team_alias="Care",
     ),
-    call("third", 0, spend=None, response_cost=None, response_model="gpt-4o-2024"),
+    call("third", 0, spend=None, response_cost=None, response_model="gpt-4o-2024", trace_id="0b" * 16),
     call("fourth", 1, spend=None, response_cost=None, status="failure", user_api_key_user_id="ann"),
 ]  # fmt: skip
 
@@ -77,6 +77,7 @@ def names(found: list[dict[str, Any]]) -> list[str]:
         ({"api_key": "f" * 64}, ["second"]),
         ({"api_key": "prod"}, ["second"]),
         ({"min_cost": Decimal("1.5")}, ["second"]),
+        ({"trace_id": "0b" * 16}, ["third"]),
     ],
 )
 def test_a_filter_lets_the_right_calls_through(reader: Reader, where: dict[str, Any], expected: list[str]) -> None:
