@@ -171,7 +171,7 @@ class PipelineSettings(_Part):
     queue_size: int = Field(2_000, gt=0)
     """Records that may wait in memory, when the spool takes no more. When full, new ones are dropped and counted."""
     batch_size: int = Field(512, gt=0, le=10_000)
-    """Calls that fill a batch. When more wait, up to four batches share a transaction."""
+    """Calls that fill a batch. When more wait, two batches share a transaction."""
     flush_interval: float = Field(0.5, gt=0, le=60)
     """Seconds a record may wait for its batch to fill."""
     shutdown_timeout: float = Field(10.0, ge=0, le=300)
