@@ -1,12 +1,13 @@
 """OTLP/HTTP: `/v1/traces` and `/v1/logs` in protobuf and JSON, `/healthz` and `/readyz`. A bare ASGI app.
 
-Always true: a request without the right token, or over a limit, is refused before its body is read; "try again" is
-503 or 429 with Retry-After; an answer is in the encoding of its request, errors as google.rpc.Status.
+Always true: a request without the right token is refused before its body is read, and none is held beyond the limit;
+"try again" is 503 or 429 with Retry-After; an answer is in the encoding of its request, errors as google.rpc.Status.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ _PROTOBUF, _JSON = b"application/x-protobuf", b"application/json"
 _PACKED = {b"": False, b"identity": False, b"gzip": True, b"deflate": True}
 # Seconds that the body of a request may take to arrive.
 _ARRIVAL = 30.0
+# Of a body that is too large, seconds and bodies of the allowed size that are passed over before the answer.
+_PATIENCE, _PATIENCE_BODIES = 5.0, 8
 
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -85,21 +88,20 @@ class App:
             return _refused(kind, refused)._replace(unread=unread)
 
     async def _body(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
-        too_large = Oversized(receiver.too_large(self._limit))
-        if int(headers.get(b"content-length", b"0")) > self._limit:
-            raise too_large
         parts: list[bytes] = []
-        size = 0
-        while True:
+        size, over = 0, int(headers.get(b"content-length", b"0")) > self._limit
+        while not over:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Bad("the sender has gone")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self._limit:
-                raise too_large
-            if not message.get("more_body", False):
+            over = size > self._limit
+            if not over and not message.get("more_body", False):
                 return b"".join(parts)
+        parts.clear()
+        await _pass_over(receive, _PATIENCE_BODIES * self._limit)
+        raise Oversized(receiver.too_large(self._limit))
 
     async def _about_itself(self, scope: dict[str, Any]) -> _Reply:
         if scope["path"] == "/healthz":
@@ -108,6 +110,17 @@ class App:
             away = await self._ready()
             return _plain(200, "ready") if away is None else _plain(503, away, receiver.AGAIN_WHEN_AWAY)
         return _plain(404, "here are /v1/traces, /v1/logs, /healthz and /readyz", unread=True)
+
+
+async def _pass_over(receive: _Receive, most: int) -> None:
+    """Let the sender finish, within limits. One that is cut off before it reads its answer would try again for ever."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _plain(status: int, text: str, again: int = 0, *, unread: bool = False) -> _Reply:
