@@ -2,8 +2,9 @@
 
 How to read it: each variant is a process of its own, all of one shape: the real `openai` SDK over an in-process
 transport that answers at once, an SDK tracer provider with a batch processor and an exporter that drops spans.
-The driver lets them run in turns, so a slow moment of the machine meets all of them. Figures are medians over the
-rounds; "added" is a variant minus bare, CPU time of the calling thread alone (`time.thread_time_ns`), in µs.
+The driver lets them run in turns, so a slow moment of the machine meets all of them. Figures are CPU time of the calling
+thread alone (`time.thread_time_ns`), in µs; what a variant adds is the median over the rounds of its difference to the
+bare run beside it. A chunk is what a stream takes beyond a plain call, by the number of its chunks.
 Two shapes: "waiting" answers after 2 ms, as a (very fast) network would, so that background threads run while the
 caller waits; "back to back" answers at once, so that they fight with the caller for the interpreter and its caches.
 
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 
 CHUNKS = 200
-ROUNDS, PLAIN_CALLS, STREAMS = 11, 150, 15
+ROUNDS, PLAIN_CALLS, STREAMS = 21, 150, 15
 NETWORK_SECONDS = 0.002
 VARIANTS = {
     "bare": "openai",
@@ -157,7 +158,8 @@ def worker(variant: str) -> None:
     for _ in sys.stdin:
         figures = []
         for wait[0] in (NETWORK_SECONDS, 0.0):
-            figures += [timed(call, PLAIN_CALLS), timed(stream, STREAMS) / CHUNKS]
+            plainly = timed(call, PLAIN_CALLS)
+            figures += [plainly, (timed(stream, STREAMS) - plainly) / CHUNKS]
         print(json.dumps(figures), flush=True)
     os._exit(0)  # nothing is left to be flushed anywhere
 
@@ -200,13 +202,14 @@ def main() -> None:
     for process in running.values():
         process.stdin.close()
         process.wait(30)
-    middle = {
-        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in figures.items()
-    }
-    bare = middle["bare"]
     print(f"{'':14} {'waiting: plain':>16} {'a chunk':>16}   {'back to back: plain':>19} {'a chunk':>16}")
-    for name, values in middle.items():
-        cells = [f"{value:7.2f} {value - base:+8.2f}" for value, base in zip(values, bare, strict=True)]
+    for name, rounds in figures.items():
+        added = [
+            statistics.median(ours[at] - bare[at] for ours, bare in zip(rounds, figures["bare"], strict=True))
+            for at in range(4)
+        ]
+        middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        cells = [f"{value:7.2f} {more:+8.2f}" for value, more in zip(middle, added, strict=True)]
         print(f"{name:14} {cells[0]} {cells[1]}      {cells[2]} {cells[3]}")
     for name in VARIANTS.keys() - set(there):
         print(f"{name}: not installed (pip install -r benchmarks/requirements.txt)")
