@@ -20,7 +20,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage
-from otel_llmlog.providers import anthropic, eventstream, lenient, openai, sse
+from otel_llmlog.providers import anthropic, eventstream, lenient, openai, openai_streams, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
 
@@ -425,7 +425,7 @@ def _vendor_stream(
         made = [_as_sse(chunk, name) for chunk, name in zip(chunks, named, strict=True)]
         return _at_pieces(anthropic.read_stream(made, content), ends, pieces)
     if any("choices" in chunk for chunk in chunks):
-        return _at_pieces(openai.read_chat_stream([_as_sse(chunk) for chunk in chunks], content), ends, pieces)
+        return _at_pieces(openai_streams.read_chat_stream([_as_sse(chunk) for chunk in chunks], content), ends, pieces)
     if any("contentBlockDelta" in chunk or "messageStart" in chunk for chunk in chunks):
         events = [(name, value, end) for chunk, end in zip(chunks, ends, strict=True) for name, value in chunk.items()]
         return _converse(events, pieces, content)

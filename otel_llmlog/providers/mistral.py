@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage
-from otel_llmlog.providers import lenient, openai
+from otel_llmlog.providers import lenient, openai, openai_streams
 from otel_llmlog.providers.facts import Endpoint, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping
 
@@ -70,7 +70,15 @@ def read_ocr(body: bytes, content: bool) -> ResponseFacts:
 def _endpoint(api: str, operation: str, call_type: str, accepts: Any, read_asked: Any, read_body: Any) -> Endpoint:
     names = (call_type, "a" + call_type)
     return Endpoint(
-        "mistral", api, operation, names, accepts, read_asked, read_body, openai.read_chat_stream, openai.read_error
+        "mistral",
+        api,
+        operation,
+        names,
+        accepts,
+        read_asked,
+        read_body,
+        openai_streams.read_chat_stream,
+        openai.read_error,
     )
 
 

@@ -17,17 +17,16 @@ Sources of the field mappings, as the SDK's types have them:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, milliseconds
-from otel_llmlog.providers import lenient, sse
+from otel_llmlog.providers import lenient
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
-from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
-from otel_llmlog.providers.parts import Parts, joined
+from otel_llmlog.providers.lenient import items, mapping, text, word
+from otel_llmlog.providers.openai_streams import read_chat_stream, read_responses_stream
+from otel_llmlog.providers.openai_usage import ended_badly, error_of, failed, tier_of, usage_of, with_tools
 
 # Parameters that cannot hold content: kept also when content is off.
 _SWITCHES = frozenset({
@@ -44,9 +43,6 @@ _NOT_PARAMETERS = frozenset({
 _IDENTITY = ("metadata", "litellm_session_id", "litellm_trace_id", "litellm_metadata")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,512}")
-_DONE = b"[DONE]"
-# xAI states its price in ticks of this size (US dollars).
-_XAI_TICK = Decimal("1e-10")
 
 
 def _has(*needles: bytes) -> Any:
@@ -126,103 +122,6 @@ def _messages(reading: lenient.Reading) -> Any:
     return [{"role": "system", "content": instructions}, *turns]
 
 
-def usage_of(found: Any) -> Usage | None:
-    """A usage object of any of the four APIs; None when there is none.
-
-    `prompt_tokens` / `input_tokens` include cached ones already, as the GenAI conventions count.
-    """
-    if not isinstance(found, dict) or not found:
-        return None
-    read = mapping(found.get("prompt_tokens_details") or found.get("input_tokens_details"))
-    wrote = mapping(found.get("completion_tokens_details") or found.get("output_tokens_details"))
-    asked = integer(found.get("prompt_tokens", found.get("input_tokens")))
-    said = integer(found.get("completion_tokens", found.get("output_tokens")))
-    reasoning = integer(wrote.get("reasoning_tokens"))
-    # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else: its total tells.
-    if reasoning > 0 and integer(found.get("total_tokens")) == asked + said + reasoning:
-        said += reasoning
-    if "reasoning_tokens" in found and isinstance(found.get("cost"), dict):
-        # So does Perplexity, whose total has no room for it.
-        reasoning = _bounded(found["reasoning_tokens"])
-        said += reasoning
-    cached = read.get("cached_tokens") or found.get("prompt_cache_hit_tokens") or found.get("cached_tokens")
-    return Usage(
-        input_tokens=asked,
-        output_tokens=said,
-        cache_read_tokens=integer(cached),
-        cache_write_tokens=integer(read.get("cache_write_tokens")),
-        input_audio_tokens=integer(read.get("audio_tokens")),
-        input_image_tokens=integer(read.get("image_tokens")),
-        output_audio_tokens=integer(wrote.get("audio_tokens")),
-        output_image_tokens=integer(wrote.get("image_tokens")),
-        reasoning_tokens=reasoning,
-        accepted_prediction_tokens=integer(wrote.get("accepted_prediction_tokens")),
-        rejected_prediction_tokens=integer(wrote.get("rejected_prediction_tokens")),
-        web_search_requests=integer(found.get("num_search_queries")),
-        web_search_context_size=word(found.get("search_context_size")),
-        # Mistral, of audio in a chat.
-        input_audio_ms=milliseconds(found.get("prompt_audio_seconds")),
-        service_tier=word(found.get("service_tier")),
-        source="provider",
-        stated_cost=_stated_cost(found),
-    )
-
-
-def _bounded(value: Any) -> int:
-    """A count fit for adding: one broken part must not spoil the sum."""
-    return Usage(input_tokens=integer(value)).input_tokens
-
-
-def _with_tools(usage: Usage | None, output: Any, tools: Any) -> Usage | None:
-    """The usage, and how often the response called built-in tools that are billed by the call.
-
-    A response repeats the tools of its request: a container that is named there was not made for this call.
-    """
-    if usage is None or not (calls := [mapping(item) for item in items(output)]):
-        return usage
-    given = [mapping(tool) for tool in items(tools)]
-    named = {name for tool in given if isinstance(name := tool.get("container"), str)}
-    made = {
-        name
-        for call in calls
-        if call.get("type") == "code_interpreter_call" and isinstance(name := call.get("container_id"), str)
-    }
-    sizes = [size for tool in given if (size := word(tool.get("search_context_size")))]
-    found = {
-        "web_search_requests": sum(
-            # Opening a page that was found costs nothing.
-            call.get("type") == "web_search_call" and mapping(call.get("action")).get("type", "search") == "search"
-            for call in calls
-        ),
-        "file_search_requests": sum(call.get("type") == "file_search_call" for call in calls),
-        "code_interpreter_sessions": len(made - named),
-    }
-    if not any(found.values()):
-        return usage
-    size = sizes[0] if sizes and found["web_search_requests"] else usage.web_search_context_size
-    return usage.model_copy(update={**found, "web_search_context_size": size})
-
-
-def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
-    """US dollars that OpenRouter, Perplexity or xAI state. A zero often means "not priced", so it says nothing."""
-    cost = usage.get("cost")
-    stated = cost.get("total_cost") if isinstance(cost, dict) else cost
-    if _positive(stated):
-        return Decimal(repr(stated))
-    ticks = usage.get("cost_in_usd_ticks")
-    return Decimal(repr(ticks)) * _XAI_TICK if _positive(ticks) else None
-
-
-def _positive(value: Any) -> bool:
-    # Above a million dollars a call it is a broken or hostile number.
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e16
-
-
-def _tier(usage: Usage | None, tier: Any) -> Usage | None:
-    name = word(tier)
-    return usage.model_copy(update={"service_tier": name}) if usage is not None and name else usage
-
-
 def read_response(body: bytes, content: bool) -> ResponseFacts:
     """Read the body of a 2xx reply to any of the four APIs."""
     reading = lenient.read_object(body)
@@ -239,13 +138,13 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     return ResponseFacts(
         id=redact.name(reading.get("id")),
         model=redact.name(reading.get("model")),
-        usage=_tier(
-            _with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
+        usage=tier_of(
+            with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
         ),
         finish_reasons=reasons,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=error_of(reading.get("error")) or (ErrorFacts() if status == "failed" else None) or _ended_badly(reasons),
+        error=error_of(reading.get("error")) or failed(status) or ended_badly(reasons),
         notes=(*notes, *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
     )
 
@@ -253,25 +152,6 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
 def _responses_reason(reading: lenient.Reading) -> str | None:
     details = mapping(reading.get("incomplete_details"))
     return word(details.get("reason")) or word(reading.get("status"))
-
-
-def error_of(found: Any) -> ErrorFacts | None:
-    """`{message, type, code}`, as in an error body or inside a stream."""
-    if found is None:
-        return None
-    if isinstance(found, str):
-        return ErrorFacts(None, redact.clean(found) or None)
-    fields = mapping(found)
-    status = fields.get("status")
-    # Google has a number for a code, and the word in `status`.
-    named = enum(status) if isinstance(status, str) else None
-    kind = named or word(fields.get("code")) or word(fields.get("type")) or word(status)
-    return ErrorFacts(kind, redact.clean(text(fields.get("message"))) or None)
-
-
-def _ended_badly(reasons: Sequence[str]) -> ErrorFacts | None:
-    """Mistral and OpenRouter end a choice with `error` when its model failed."""
-    return ErrorFacts("error") if "error" in reasons else None
 
 
 def read_error(body: bytes) -> ErrorFacts:
@@ -284,220 +164,6 @@ def read_error(body: bytes) -> ErrorFacts:
     if found is None and (wrong := mapping(next(iter(items(reading.get("detail"))), None))):
         return ErrorFacts(word(wrong.get("type")), redact.clean(text(wrong.get("msg"))) or None)
     return found or error_of(reading.whole()) or ErrorFacts()
-
-
-# Fields of a delta that are objects and arrive in pieces themselves.
-_NESTED = ("audio", "function_call")
-# Texts that are said once, or again; no delta makes them longer.
-_SAID_ONCE = frozenset({"role", "id", "type"})
-
-
-def _grow(fields: dict[str, Any], name: str, value: Any) -> None:
-    """Add what a delta says of a field: a text gets longer, and so does a list (of content parts)."""
-    known = fields.get(name)
-    if isinstance(value, str) and name not in _SAID_ONCE:
-        if isinstance(known, Parts):
-            known.append(value)
-        elif type(known) is list:
-            # Mistral's models think in content parts, and go on in plain text.
-            known.extend([{"type": "text", "text": value}] if value else [])
-        else:
-            fields[name] = Parts([value])
-    elif isinstance(value, list) and type(known) is list:
-        known.extend(value)
-    elif isinstance(value, list) and isinstance(known, Parts):
-        said = "".join(known)
-        fields[name] = [*([{"type": "text", "text": said}] if said else []), *value]
-    elif value is not None:
-        fields[name] = value
-
-
-class _Choice:
-    """One choice of a stream, put together again."""
-
-    __slots__ = ("finish_reason", "message", "nested", "tools")
-
-    def __init__(self) -> None:
-        self.message: dict[str, Any] = {}
-        self.nested: dict[str, dict[str, Any]] = {}
-        self.tools: dict[int, dict[str, Any]] = {}
-        self.finish_reason: str | None = None
-
-    def add(self, delta: Mapping[str, Any]) -> None:
-        for name, value in delta.items():
-            if name == "tool_calls":
-                for call in items(value):
-                    self._add_call(mapping(call))
-            elif name in _NESTED:
-                for field, part in mapping(value).items():
-                    _grow(self.nested.setdefault(name, {}), field, part)
-            else:
-                _grow(self.message, name, value)
-
-    def _add_call(self, call: Mapping[str, Any]) -> None:
-        tool = self.tools.setdefault(integer(call.get("index")), {"type": "function", "name": [], "arguments": []})
-        function = mapping(call.get("function"))
-        tool["id"] = call.get("id") or tool.get("id")
-        tool["name"].append(text(function.get("name")))
-        tool["arguments"].append(text(function.get("arguments")))
-
-    def texts(self) -> list[str]:
-        """All the model wrote: text, reasoning, refusals, transcripts, function and tool arguments."""
-        grown = [item for fields in (self.message, *self.nested.values()) for item in fields.items()]
-        # The `data` of an audio is no text.
-        texts = [part for name, value in grown if isinstance(value, Parts) and name != "data" for part in value]
-        return texts + [part for tool in self.tools.values() for part in (*tool["name"], *tool["arguments"])]
-
-    def whole(self) -> dict[str, Any]:
-        message = joined(self.message) | {name: joined(fields) for name, fields in self.nested.items()}
-        if self.tools:
-            message["tool_calls"] = [
-                {
-                    "id": tool.get("id"),
-                    "type": tool["type"],
-                    "function": {"name": "".join(tool["name"]), "arguments": "".join(tool["arguments"])},
-                }
-                for _, tool in sorted(self.tools.items())
-            ]
-        return message
-
-
-def _dull_chunk(stream: bytes) -> Callable[[bytes], bool]:
-    """Tells whether a chunk only carries on the text: nothing in it but a delta.
-
-    A key's quotes are escaped inside text. What the whole stream does not hold need not be looked for in each chunk.
-    """
-    odd = b'"error"' in stream or b'"x_groq"' in stream
-    used = b'"usage"' in stream
-
-    def dull(data: bytes) -> bool:
-        return (
-            b'"finish_reason":null' in data
-            and data.count(b'"finish_reason":') == 1
-            and not (used and b'"usage":null' not in data and b'"usage"' in data)
-            and not (odd and (b'"error"' in data or b'"x_groq"' in data))
-        )
-
-    return dull
-
-
-def read_chat_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
-    """Read the chunks of a chat or text completion: usage in the last one, if anywhere."""
-    if not content:
-        # Most chunks are text alone, and text is needed only for counting where the stream brings no usage.
-        facts = _read_chat_stream(pieces, content, skip=True)
-        if facts.usage is not None and facts.complete:
-            return facts
-    return _read_chat_stream(pieces, content, skip=False)
-
-
-def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> ResponseFacts:
-    id_ = model = usage = error = first = tier = None
-    choices: dict[int, _Choice] = {}
-    done, notes = False, []
-    whole = b"".join(pieces)
-    dull = _dull_chunk(whole)
-    begun = lambda: first is not None  # noqa: E731 - looked at while the loop runs
-    for _, data, end in sse.telling(whole, begun, dull) if skip else sse.events(whole):
-        if data == _DONE:
-            done = True
-            continue
-        chunk = lenient.value_of(data)
-        if not isinstance(chunk, dict):
-            notes.append("an event of the stream could not be read")
-            continue
-        id_, model = id_ or redact.name(chunk.get("id")), redact.name(chunk.get("model")) or model
-        tier = chunk.get("service_tier") or tier
-        groq = mapping(chunk.get("x_groq"))
-        usage = chunk.get("usage") or groq.get("usage") or usage
-        error = error or error_of(chunk.get("error")) or error_of(groq.get("error"))
-        if error is None and chunk.get("object") == "error":
-            # Mistral's errors have no wrapping.
-            error = error_of(chunk)
-        for found in items(chunk.get("choices")):
-            fields = mapping(found)
-            choice = choices.setdefault(integer(fields.get("index")), _Choice())
-            choice.finish_reason = word(fields.get("finish_reason")) or choice.finish_reason
-            delta = {"text": fields["text"]} if isinstance(fields.get("text"), str) else mapping(fields.get("delta"))
-            choice.add(delta)
-            if first is None and any(value for name, value in delta.items() if name != "role"):
-                first = sse.piece_at(pieces, end)
-    reasons = tuple(c.finish_reason for _, c in sorted(choices.items()) if c.finish_reason)
-    read = usage_of(usage)
-    return ResponseFacts(
-        id=id_,
-        model=model,
-        usage=_tier(read, tier),
-        finish_reasons=reasons,
-        # A skipped chunk may have opened another choice: then the terminator alone tells.
-        complete=done or (not skip and bool(reasons) and len(reasons) == len(choices)),
-        is_stream=True,
-        first_token=first,
-        response=_chat_whole(id_, model, choices, usage) if content else None,
-        output=() if read else [t for c in choices.values() for t in c.texts()],
-        error=error or _ended_badly(reasons),
-        notes=(*dict.fromkeys(notes), *(lenient.odd_counts(usage) if isinstance(usage, dict) else ())),
-    )
-
-
-def _chat_whole(id_: str | None, model: str | None, choices: Mapping[int, _Choice], usage: Any) -> dict[str, Any]:
-    whole = []
-    for index, choice in sorted(choices.items()):
-        message = choice.whole()
-        said = {"text": message["text"]} if set(message) == {"text"} else {"message": message}
-        whole.append({"index": index, "finish_reason": choice.finish_reason, **said})
-    return {"id": id_, "model": model, "choices": whole, "usage": usage}
-
-
-def read_responses_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
-    """Read the events of a response: its last one holds the whole response and its usage."""
-    if not content:
-        facts = _read_responses_stream(pieces, content, skip=True)
-        if facts.usage is not None:
-            return facts
-    return _read_responses_stream(pieces, content, skip=False)
-
-
-def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> ResponseFacts:
-    final: Mapping[str, Any] = {}
-    begun: Mapping[str, Any] = {}
-    error, first = None, None
-    texts: list[str] = []
-    notes = []
-    for name, data, end in sse.events(b"".join(pieces)):
-        if data == _DONE or (skip and first is not None and name.endswith(b".delta")):
-            continue
-        event = lenient.value_of(data)
-        if not isinstance(event, dict):
-            notes.append("an event of the stream could not be read")
-            continue
-        kind = text(event.get("type")).encode("utf-8", "replace") or name
-        if kind.endswith(b".delta"):
-            texts.append(text(event.get("delta")))
-            if first is None:
-                first = sse.piece_at(pieces, end)
-        elif kind in {b"response.completed", b"response.incomplete", b"response.failed"}:
-            final = mapping(event.get("response"))
-        elif kind == b"error":
-            error = error_of(event.get("error")) or error_of(event)
-        elif not begun:
-            begun = mapping(event.get("response"))
-    source = final or begun
-    usage = _with_tools(usage_of(final.get("usage")), final.get("output"), final.get("tools"))
-    reason = word(mapping(final.get("incomplete_details")).get("reason")) or word(final.get("status"))
-    return ResponseFacts(
-        id=redact.name(source.get("id")),
-        model=redact.name(source.get("model")),
-        usage=_tier(usage, final.get("service_tier")),
-        finish_reasons=(reason,) if reason else (),
-        complete=bool(final),
-        is_stream=True,
-        first_token=first,
-        response=(dict(final) or {**begun, "output_text": "".join(texts)}) if content else None,
-        output=() if usage else texts,
-        error=error or error_of(final.get("error")) or (ErrorFacts() if final.get("status") == "failed" else None),
-        notes=(*dict.fromkeys(notes), *lenient.odd_counts(mapping(final.get("usage")))),
-    )
 
 
 def refine_served(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:

@@ -19,7 +19,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage, milliseconds
-from otel_llmlog.providers import forms, lenient, openai, sse
+from otel_llmlog.providers import forms, lenient, openai, openai_usage, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
 
@@ -118,7 +118,7 @@ def _asked(reading: lenient.Reading, api: str, path: str) -> Usage | None:
 
 def image_usage_of(found: Any, size: Any = None, quality: Any = None) -> Usage | None:
     """Usage of a picture's making. Its output is pictures, but for what the details name as text."""
-    usage = openai.usage_of(found)
+    usage = openai_usage.usage_of(found)
     if usage is None:
         return None
     if not mapping(mapping(found).get("output_tokens_details")):
@@ -143,7 +143,7 @@ def read_images(body: bytes, content: bool) -> ResponseFacts:
         usage=image_usage_of(usage, reading.get("size"), reading.get("quality")),
         complete=reading.note is None,
         response=_without_pictures(reading.whole()) if content else None,
-        error=openai.error_of(reading.get("error")),
+        error=openai_usage.error_of(reading.get("error")),
         notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(mapping(usage)),
     )
 
@@ -179,7 +179,7 @@ def read_transcription(body: bytes, content: bool) -> ResponseFacts:
         usage=usage,
         complete=reading.note is None,
         response=reading.whole() if content else None,
-        error=openai.error_of(reading.get("error")),
+        error=openai_usage.error_of(reading.get("error")),
         notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(mapping(found)),
     )
 
@@ -197,7 +197,7 @@ def read_moderation(body: bytes, content: bool) -> ResponseFacts:
     return ResponseFacts(
         id=given,
         model=redact.name(reading.get("model")),
-        usage=openai.usage_of(found) or free,
+        usage=openai_usage.usage_of(found) or free,
         complete=reading.note is None,
         response=reading.whole() if content else None,
         notes=((reading.note,) if reading.note else ()) + lenient.odd_counts(mapping(found)),
@@ -232,7 +232,7 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
             if usage is not None and kind == "speech.audio.done":
                 usage = usage.model_copy(update={"output_audio_tokens": usage.output_tokens})
         elif kind == "error":
-            error = openai.error_of(event.get("error")) or openai.error_of(event)
+            error = openai_usage.error_of(event.get("error")) or openai_usage.error_of(event)
         else:
             continue
         odd = lenient.odd_counts(mapping(event.get("usage")))
