@@ -16,6 +16,10 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+# Here and not at the first use: it brings in an HTTP client, httpx2, and the first use is on a background thread. An
+# SDK that looks for that client in `sys.modules` would find half of it there.
+import genai_prices
+
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.payload import StandardLoggingModelInformation
 from otel_llmlog.pricing.call import Call
@@ -125,7 +129,7 @@ class Listed:
         )
 
 
-# Imported at the first use, which is on a background thread: it takes half a second of the app's start otherwise.
+# The data itself is imported at the first use: a megabyte and a half that not every program with us in it needs.
 @functools.cache
 def _providers() -> dict[str, Provider]:
     from genai_prices.data import providers
@@ -133,12 +137,9 @@ def _providers() -> dict[str, Provider]:
     return {provider.id: provider for provider in providers}
 
 
-@functools.cache
 def version() -> str:
     """Version of the installed prices."""
-    from genai_prices import __version__
-
-    return __version__
+    return genai_prices.__version__
 
 
 def find(names: Names, models: Iterable[str], call: Call) -> Listed | str | None:
