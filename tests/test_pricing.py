@@ -940,6 +940,30 @@ def test_batch_costs_half_where_the_list_says_so():
     )
 
 
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o-mini"),
+        ("anthropic", "claude-sonnet-4-5"),
+        ("google", "gemini-2.5-flash"),
+        ("x-ai", "grok-4.3"),
+    ],
+)
+def test_batch_costs_half_until_the_day_from_which_the_list_has_its_price(provider, model):
+    context = {"processing": "batch"}
+    [listed] = [found for found in CATALOGUE[provider].models if found.id == model]
+    [start] = [variant.constraint.start_date for variant in listed.price_variants if variant.when == context]
+    midnight = datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()
+    counted = usage(input_tokens=1000, output_tokens=10, cache_read_tokens=500, service_tier="batch")
+    since = price(BUILT_IN, counted, model, provider=provider, at=midnight)
+    assert since.total == reference(counted, model, provider, midnight, context)
+    before = price(BUILT_IN, counted, model, provider=provider, at=midnight - 60)
+    if provider == "x-ai":  # which does not say that it sells all batches at half the price
+        assert reason(before) == "genai-prices entry 'x-ai/grok-4.3' has no price for batches"
+    else:
+        assert before.total * 2 == reference(counted, model, provider, midnight - 60)
+
+
 def test_hour_cache_writes_and_web_searches_have_their_built_in_prices():
     counted = usage(
         input_tokens=100, output_tokens=10, cache_write_tokens=60, cache_write_1h_tokens=40, web_search_requests=3

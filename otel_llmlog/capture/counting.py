@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from otel_llmlog import forks
@@ -27,6 +28,10 @@ class TokenCounter:
     """Counts with tiktoken where it is installed and its encoding is at hand."""
 
     def __init__(self) -> None:
+        if find_spec("tiktoken"):
+            # What it fetches with. It would import that on the thread below, where an app that looks for it in
+            # `sys.modules` would find half of it.
+            import requests  # noqa: F401
         self._encodings: dict[str, Any] = {}
         self._loading: dict[str, threading.Thread] = {}
 

@@ -251,6 +251,9 @@ def _usage(facts: Facts) -> Usage:
     # Cache reads and writes that do not fit into the input are beside it.
     if (read or write) and (facts.input_excludes_cache or read + write > given):
         given += read + write
+    # So xAI counts, and the total tells: reasoning on top of the output.
+    if (reasoning := facts.reasoning_tokens) and facts.total_tokens == given + output + reasoning:
+        output += reasoning
     counts = {
         "input_tokens": given,
         "output_tokens": output,

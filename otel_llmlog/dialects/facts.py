@@ -32,6 +32,8 @@ class Facts:
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+    """As it was said; it tells whether the output has the reasoning in it."""
     input_audio_tokens: int | None = None
     output_audio_tokens: int | None = None
     web_search_requests: int | None = None

@@ -18,6 +18,7 @@ NAME = "genai"
 GAPS: tuple[str, ...] = (
     "a stream that was not asked for its usage has no tokens",
     "an hour's cache writes are not told from those of five minutes",
+    "no total of tokens: xAI's chat counts reasoning on top of its output, and nothing tells that",
 )
 
 OPERATION = "gen_ai.operation.name"
@@ -66,6 +67,7 @@ def facts(dialect: str, span: Span, operation: str, content: bool) -> Facts:
         cache_read_tokens=count(read),
         cache_write_tokens=count(write),
         reasoning_tokens=count(_first(get, "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens")),
+        total_tokens=count(_first(get, "gen_ai.usage.total_tokens", "llm.usage.total_tokens")),
         service_tier=_first(get, "openai.response.service_tier", "gen_ai.openai.response.service_tier"),
         response_id=get("gen_ai.response.id"),
         previous_response_id=get("gen_ai.request.previous_response.id"),

@@ -86,6 +86,7 @@ def _count(found: Facts, usage: Mapping[str, Any]) -> None:
     found.reasoning_tokens = first("output_reasoning_tokens") or count(wrote.get("reasoning_tokens"))
     if "output" in usage and found.reasoning_tokens and "output_reasoning_tokens" in usage:
         found.output_tokens = (found.output_tokens or 0) + found.reasoning_tokens
+    found.total_tokens = first("total_tokens", "total")
     found.input_audio_tokens, found.output_audio_tokens = (
         count(read.get("audio_tokens")),
         count(wrote.get("audio_tokens")),

@@ -40,6 +40,7 @@ def read(span: Span, content: bool) -> Facts | None:
     raw = mapping(get("gen_ai.usage.raw"))
     wrote = mapping(raw.get("completion_tokens_details") or raw.get("output_tokens_details"))
     found.reasoning_tokens = found.reasoning_tokens or count(wrote.get("reasoning_tokens"))
+    found.total_tokens = count(raw.get("total_tokens"))
     read_ = mapping(raw.get("prompt_tokens_details") or raw.get("input_tokens_details"))
     found.cache_read_tokens = found.cache_read_tokens or count(
         read_.get("cached_tokens") or raw.get("cache_read_input_tokens")

@@ -48,6 +48,7 @@ def read(span: Span, content: bool) -> Facts | None:
         input_audio_tokens=count(get("llm.token_count.prompt_details.audio")),
         output_audio_tokens=count(get("llm.token_count.completion_details.audio")),
         reasoning_tokens=count(get("llm.token_count.completion_details.reasoning")),
+        total_tokens=count(get("llm.token_count.total")),
         estimated_cost=cost(get("llm.cost.total")),
         session_id=get("session.id"),
         user_id=get("user.id"),

@@ -17,6 +17,7 @@ GAPS = (
     "the conversation's id is no session: it is made up where the app names none",
     "an hour's cache writes are not told from those of five minutes",
     "a stream is not told from a plain call but by its first token's time",
+    "no total of tokens: xAI's chat counts reasoning on top of its output, and nothing tells that",
 )
 
 

@@ -46,6 +46,7 @@ def read(span: Span, content: bool) -> Facts | None:
     found.cache_write_tokens = found.cache_write_tokens or count(written)
     reasoned = _first(get, "ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens")
     found.reasoning_tokens = found.reasoning_tokens or count(reasoned)
+    found.total_tokens = found.total_tokens or count(get("ai.usage.totalTokens"))
     found.provider = get("ai.model.provider") or found.provider
     found.request_model = found.request_model or get("ai.model.id")
     found.response_model = found.response_model or get("ai.response.model")

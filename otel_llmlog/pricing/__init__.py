@@ -138,8 +138,6 @@ class Pricer:
             if mapped is not None:
                 return mapped
         listed = catalogue.find(names, models, call) if names else None
-        if isinstance(listed, str):
-            return listed
         if listed is not None:
             # Without dates and hours in its prices, any moment gives the same tariff.
             return listed if listed.timed else _tariff_at(listed, 0)
@@ -152,7 +150,7 @@ class Pricer:
         return f"no price for model {models[0]!r} of provider {provider!r}: add it to LLMLOG_PRICE_MAP{hint}"
 
 
-def _tariff_at(listed: catalogue.Listed | Hourly, minute: int) -> Tariff:
+def _tariff_at(listed: catalogue.Listed | Hourly, minute: int) -> Tariff | str:
     return listed.tariff(catalogue.moment(minute))
 
 

@@ -16,6 +16,10 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+# Here and not at the first use: it brings in an HTTP client, httpx2, and the first use is on a background thread. An
+# SDK that looks for that client in `sys.modules` would find half of it there.
+import genai_prices
+
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.payload import StandardLoggingModelInformation
 from otel_llmlog.pricing.call import Call
@@ -93,6 +97,8 @@ class Listed:
     provider: str
     context: Mapping[str, str] | None
     timed: bool
+    batch: bool
+    """The call is one of a batch."""
     factor: Decimal
     """What every token price is multiplied by."""
 
@@ -101,17 +107,22 @@ class Listed:
         """What the model is called in a sentence."""
         return f"model {self.model.id!r}"
 
-    def tariff(self, at: datetime) -> Tariff:
-        """Prices for a request made `at`."""
+    def tariff(self, at: datetime) -> Tariff | str:
+        """Prices for a request made `at`, or why it has none."""
         prices = self.model.get_prices(at, self.context)
         key = f"{self.provider}/{self.model.id}"
-        thresholds, brackets = _brackets(prices, self.factor)
+        factor = self.factor
+        if self.batch and not self._has_batch_prices(at):
+            if self.provider not in _HALF_IN_BATCHES:
+                return f"genai-prices entry {key!r} has no price for batches"
+            factor *= _HALF
+        thresholds, brackets = _brackets(prices, factor)
         free = self.model.id.endswith(":free") and not any(brackets)
         if free:
             brackets = ({"input": unit_price(Decimal(0)), "output": unit_price(Decimal(0))},)
         value = {"provider": self.provider, "model": self.model.id, "prices": _as_json(prices)}
-        if self.factor != 1:
-            value["factor"] = plain(self.factor)
+        if factor != 1:
+            value["factor"] = plain(factor)
         return Tariff(
             f"genai-prices entry {key!r}",
             SOURCE,
@@ -124,8 +135,15 @@ class Listed:
             free=free,
         )
 
+    def _has_batch_prices(self, at: datetime) -> bool:
+        """Most are listed from some day on; batches were sold before."""
+        return any(
+            variant.when == self.context and (variant.constraint is None or variant.constraint.active(at))
+            for variant in self.model.price_variants or ()
+        )
 
-# Imported at the first use, which is on a background thread: it takes half a second of the app's start otherwise.
+
+# The data itself is imported at the first use: a megabyte and a half that not every program with us in it needs.
 @functools.cache
 def _providers() -> dict[str, Provider]:
     from genai_prices.data import providers
@@ -133,16 +151,13 @@ def _providers() -> dict[str, Provider]:
     return {provider.id: provider for provider in providers}
 
 
-@functools.cache
 def version() -> str:
     """Version of the installed prices."""
-    from genai_prices import __version__
-
-    return __version__
+    return genai_prices.__version__
 
 
-def find(names: Names, models: Iterable[str], call: Call) -> Listed | str | None:
-    """The first of `models` that the provider sells; a reason where its price is not known on these terms."""
+def find(names: Names, models: Iterable[str], call: Call) -> Listed | None:
+    """The first of `models` that the provider sells."""
     providers = _providers()
     provider = providers.get(names.genai or "")
     if provider is None:
@@ -196,24 +211,19 @@ def _read(raw: Any) -> list[Provider]:
         raise ConfigError(f"this is no price list of genai-prices {version()}: {str(error).splitlines()[0]}") from None
 
 
-def _listed(provider: Provider, model: ModelInfo, call: Call) -> Listed | str:
+def _listed(provider: Provider, model: ModelInfo, call: Call) -> Listed:
     # A model that one provider resells for another has its owner's plain price, not the owner's tiers.
     own = any(model is candidate for candidate in provider.models)
     terms = tier(call.tier).context
     context = terms if own and terms else None
-    key = f"genai-prices entry '{provider.id}/{model.id}'"
     factor = Decimal(1)
     variants = model.price_variants or ()
-    if call.tier == "batch" and not (context and any(variant.when == context for variant in variants)):
-        if provider.id not in _HALF_IN_BATCHES:
-            return f"{key} has no price for batches"
-        factor = _HALF
     if call.geo is not None and provider.id in _BY_PLACE and _BY_PLACE[provider.id].match(model.id):
         factor *= _IN_ONE_PLACE
     timed = isinstance(model.prices, list) or (
         context is not None and any(variant.constraint is not None for variant in variants)
     )
-    return Listed(model, provider.id, context, timed, factor)
+    return Listed(model, provider.id, context, timed, call.tier == "batch", factor)
 
 
 def moment(minute: int) -> datetime:

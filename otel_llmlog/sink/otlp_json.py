@@ -17,7 +17,7 @@ import msgspec
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink.protobuf import MayBeCall
-from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable
+from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable, is_trace_copy
 
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable JSON of OTLP"
@@ -67,6 +67,8 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
         for of_scope in of_resource.scopeSpans or ():
             name, version = _scope(of_scope.scope, "name"), _scope(of_scope.scope, "version")
             received.saw(len(of_scope.spans or ()))
+            if _is_passed_over(of_scope.scope):
+                continue
             for raw in of_scope.spans or ():
                 try:
                     given = _one.decode(raw)
@@ -115,6 +117,13 @@ def _resource(given: Any) -> dict[str, Any]:
 def _scope(scope: Any, field: str) -> str:
     found = scope.get(field) if isinstance(scope, dict) else None
     return found if isinstance(found, str) else ""
+
+
+def _is_passed_over(scope: Any) -> bool:
+    try:
+        return isinstance(scope, dict) and is_trace_copy(_values(_pairs(scope.get("attributes"))))
+    except _Odd:
+        return False
 
 
 def _service(resource: Mapping[str, Any]) -> str:

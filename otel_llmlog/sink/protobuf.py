@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink import wire
-from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable
+from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable, is_trace_copy
 
 # First bytes of a value that is one string, one integer, one double, one truth value: field number and wire type.
 _STRING, _BOOLEAN, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
@@ -50,6 +50,8 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
             scope, version = text(of_scope.scope.name), text(of_scope.scope.version)
             raws = of_scope.spans
             received.saw(len(raws))
+            if of_scope.scope.attributes and _is_passed_over(of_scope.scope.attributes):
+                continue
             for raw in raws:
                 try:
                     span = parse(raw)
@@ -102,6 +104,13 @@ def _service(of_resource: Any) -> str:
     except DecodeError:
         named = None
     return named if isinstance(named, str) and named else UNKNOWN_SERVICE
+
+
+def _is_passed_over(pairs: Sequence[bytes]) -> bool:
+    try:
+        return is_trace_copy(attributes(pairs))
+    except DecodeError:
+        return False
 
 
 def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str, Any]) -> Span:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from otel_llmlog.emit import COPY, TRACE_COPY
 
 One = TypeVar("One")
 
@@ -54,3 +57,12 @@ class Received(Generic[One]):
         if len(self.unreadable) >= MOST:
             raise TooLarge
         self.unreadable[service[:_MOST_NAME], reason] += 1
+
+
+def is_trace_copy(scope: Mapping[str, Any]) -> bool:
+    """Whether the spans of a scope with these attributes are calls whose records come by themselves.
+
+    Such a span may be cut by its app's limits, and the first of two copies would be the row. An app marks its spans
+    only while it sends records, too: spans without the mark are the calls.
+    """
+    return scope.get(COPY) == TRACE_COPY

@@ -36,7 +36,7 @@ _MESSAGES = {
     "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*bytes", 2)},
     "ScopeLogs": {"scope": ("Scope", 1), "records": ("*bytes", 2)},
     "Resource": {"attributes": ("*bytes", 1)},
-    "Scope": {"name": ("string", 1), "version": ("string", 2)},
+    "Scope": {"name": ("string", 1), "version": ("string", 2), "attributes": ("*bytes", 3)},
     "Span": {
         "trace_id": ("bytes", 1),
         "span_id": ("bytes", 2),

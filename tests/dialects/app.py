@@ -130,8 +130,6 @@ logs.add_log_record_processor(SimpleLogRecordProcessor(LogsToFile()))
 _logs.set_logger_provider(logs)
 
 if "ours" in ON:
-    import httpx2  # noqa: F401 - whole before the SDK looks for it
-
     import otel_llmlog
 
     otel_llmlog.instrument()

@@ -197,6 +197,50 @@ def test_input_that_leaves_cached_tokens_out_gets_them_added() -> None:
     assert payload.prompt_tokens == 100
 
 
+# xAI's reply to a chat: input, output, and reasoning beside it; and the name of the total.
+TOTALS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "openllmetry": (
+        "opentelemetry.instrumentation.openai.v1",
+        {
+            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "x_ai", "gen_ai.request.model": "grok-4.3",
+            "gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 40, "gen_ai.usage.reasoning_tokens": 300,
+        },
+        "llm.usage.total_tokens",
+    ),
+    "openinference": (
+        "openinference.instrumentation.openai",
+        {
+            "openinference.span.kind": "LLM", "llm.provider": "xai", "llm.model_name": "grok-4.3",
+            "llm.token_count.prompt": 120, "llm.token_count.completion": 40,
+            "llm.token_count.completion_details.reasoning": 300,
+        },
+        "llm.token_count.total",
+    ),
+    "vercel": (
+        "ai",
+        {
+            "ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "xai.chat", "ai.model.id": "grok-4.3",
+            "ai.usage.inputTokens": 120, "ai.usage.outputTokens": 40, "ai.usage.reasoningTokens": 300,
+        },
+        "ai.usage.totalTokens",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOTALS)
+@pytest.mark.parametrize(("total", "output"), [(460, 340), (160, 40), (None, 40)])
+def test_reasoning_that_the_total_shows_to_be_on_top_of_the_output_is_added_to_it(
+    name: str, total: int | None, output: int
+) -> None:
+    scope, given, key = TOTALS[name]
+    payload = spans.call(made(given | ({} if total is None else {key: total}), scope=scope))
+    assert payload
+    assert payload.described_by == name
+    assert (payload.model, payload.prompt_tokens, payload.completion_tokens) == ("grok-4.3", 120, output)
+    assert payload.usage.reasoning_tokens == min(300, output)
+    assert payload.total_tokens == 120 + output
+
+
 def test_the_servers_name_says_who_stands_behind_an_sdk() -> None:
     payload = spans.call(
         made(chat(**{"server.address": "api.groq.com", "gen_ai.request.model": "llama-3.3-70b-versatile"}))

@@ -147,4 +147,5 @@ def between(page: str) -> str:
 
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(page.replace(between(page), table(price_map())), encoding="utf-8")
+    before, after = page.split(between(page) + "\n\n" + MARKS[1])
+    PAGE.write_text(before + table(price_map()) + "\n\n" + MARKS[1] + after, encoding="utf-8")

@@ -103,8 +103,12 @@ def body(records: Sequence[Record]) -> bytes:
 
 def as_json(records: Sequence[Record]) -> bytes:
     """The same as OTLP/JSON: protobuf's mapping, but for ids, which are hex."""
-    encode = (otlp_logs if records and records[0].kind == "log" else otlp).encode
-    given = json_format.MessageToDict(encode(records))
+    return in_json((otlp_logs if records and records[0].kind == "log" else otlp).encode(records))
+
+
+def in_json(request: Any) -> bytes:
+    """A request of OpenTelemetry's own classes as OTLP/JSON."""
+    given = json_format.MessageToDict(request)
 
     def hexed(value: Any) -> Any:
         if isinstance(value, list):

@@ -10,18 +10,20 @@ import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
 from otel_llmlog import emit
 from otel_llmlog.dialects import llmlog
-from otel_llmlog.pipeline.otlp import OTLPExporter
+from otel_llmlog.pipeline.otlp import OTLPExporter, encode
+from otel_llmlog.pipeline.otlp_values import pair
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store.postgres import PostgresExporter
 from tests.audit.events import record as audit_record
 from tests.sink.conftest import Query
-from tests.sink.receiving import JSON, LOGS, Reply, Sink, as_json, body, over_grpc, over_http, packed, reply_of
+from tests.sink.receiving import JSON, LOGS, Reply, Sink, as_json, body, in_json, over_grpc, over_http, packed, reply_of
 from tests.store.records import record
 
 _OF = "SELECT * FROM llmlog.spend_logs WHERE span_id = %s"
@@ -145,3 +147,32 @@ def test_an_event_that_cannot_be_read_is_refused_with_the_reason_and_kept_withou
     assert answer.message == "outcome is not as it should be (1)"
     [letter] = query("SELECT record FROM llmlog.dead_letters WHERE record::text LIKE %s", "%perhaps%")
     assert "canary" not in json.dumps(letter["record"])
+
+
+def _cut(call: Record, copy: str) -> ExportTraceServiceRequest:
+    """The call as a span that has lost an attribute."""
+    request = encode([call])
+    [scope] = request.resource_spans[0].scope_spans
+    [span] = scope.spans
+    [lost] = [one for one in span.attributes if one.key == "llmlog.request_tags"]
+    span.attributes.remove(lost)
+    scope.scope.attributes[0].CopyFrom(pair("llmlog.copy", copy))
+    return request
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["protobuf", "json"])
+def test_a_span_whose_record_comes_by_itself_is_passed_over_and_any_other_is_the_call(
+    sink: Sink, query: Query, as_json: bool
+) -> None:
+    def send(request: ExportTraceServiceRequest) -> Reply:
+        if not as_json:
+            return reply_of(over_http(sink, request.SerializeToString()))
+        answer = over_http(sink, in_json(request), kind=JSON)
+        return Reply("OK" if answer.json() == {} else answer.text)
+
+    call, only = record(request_tags=["blue"]), record(request_tags=["blue"])
+    assert send(_cut(call, "trace")) == send(_cut(only, "perhaps")) == Reply("OK")
+    assert (query(_OF, call.span_id), len(query(_OF, only.span_id))) == ([], 1)
+    assert send(encode([call])) == Reply("OK")
+    [row] = query(_OF, call.span_id)
+    assert row["request_tags"] == ["blue"]
