@@ -34,6 +34,7 @@ _VERSION = version("otel-llmlog")
 _FRESH = 2.0
 # Seconds between two reports of the numbers.
 _TICK = 5.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Ports(NamedTuple):
@@ -113,7 +114,7 @@ class _Running:
         await self._grpc.start()
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
         await self._http.listens.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             self._loop.add_signal_handler(number, self._stop.set)
 
     def stop_with(self, pipe: int) -> None:
@@ -138,6 +139,11 @@ class _Running:
         await asyncio.gather(self._grpc.stop(patience), self._serving)
         await asyncio.to_thread(self._committer.close, max(0.1, deadline - time.monotonic()))
         self._receiver.close()
+        # All is said and done: one who is impatient and signals once more must not make a failure of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        for number in _ENDING:
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         report.write(directory, self.stats, 0)
         if self._fatal is not None:
             raise self._fatal

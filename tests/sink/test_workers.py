@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,3 +92,13 @@ def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(start: Callable[
         assert in_hand.result(30) == Reply("OK")
         assert sink.stop()[0] == 0
         assert holding.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone() == (3,)
+
+
+def test_one_who_signals_again_and_again_gets_an_orderly_end_too(start: Callable[..., Sink]) -> None:
+    sink = start()
+    sink.wait_until_ready()
+    while sink.process.poll() is None:
+        sink.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sink.process.wait(0.003)
+    assert sink.process.returncode == 0
