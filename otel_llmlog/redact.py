@@ -74,6 +74,8 @@ def clean(text: str) -> str:
 
 def name(value: Any) -> str | None:
     """A name from an untrusted place, as clean text of at most `MAX_NAME` characters; None when it is no name."""
+    if value.__class__ is str and len(value) <= MAX_NAME and value.isascii() and "\0" not in value:
+        return value or None  # nearly all are so
     if isinstance(value, str):
         return clean(value[:MAX_NAME]) or None
     if isinstance(value, int) and not isinstance(value, bool):

@@ -254,24 +254,32 @@ def _usage(facts: Facts) -> Usage:
     # So xAI counts, and the total tells: reasoning on top of the output.
     if (reasoning := facts.reasoning_tokens) and facts.total_tokens == given + output + reasoning:
         output += reasoning
-    counts = {
-        "input_tokens": given,
-        "output_tokens": output,
-        "cache_read_tokens": read,
-        "cache_write_tokens": write,
-        "cache_write_1h_tokens": facts.cache_write_1h_tokens,
-        "reasoning_tokens": facts.reasoning_tokens,
-        "input_audio_tokens": facts.input_audio_tokens,
-        "output_audio_tokens": facts.output_audio_tokens,
-        "web_search_requests": facts.web_search_requests,
-    }
-    kept: dict[str, Any] = {key: min(value, MAX_COUNT) for key, value in counts.items() if value}
+    given, output = min(given, MAX_COUNT), min(output, MAX_COUNT)
+    kept: dict[str, Any] = {}
+    # Every part at most its total, as `Usage.bounded` has it: a copy of the whole would cost more than the rest here.
+    if given:
+        kept["input_tokens"] = given
+        if read:
+            kept["cache_read_tokens"] = read = min(read, given)
+        if write and (write := min(write, given - read)):
+            kept["cache_write_tokens"] = write
+            if hour := min(facts.cache_write_1h_tokens or 0, write):
+                kept["cache_write_1h_tokens"] = hour
+        if facts.input_audio_tokens:
+            kept["input_audio_tokens"] = min(facts.input_audio_tokens, given)
+    if output:
+        kept["output_tokens"] = output
+        if facts.reasoning_tokens:
+            kept["reasoning_tokens"] = min(facts.reasoning_tokens, output)
+        if facts.output_audio_tokens:
+            kept["output_audio_tokens"] = min(facts.output_audio_tokens, output)
+    if facts.web_search_requests:
+        kept["web_search_requests"] = min(facts.web_search_requests, MAX_COUNT)
     if facts.input_tokens is not None or facts.output_tokens is not None:
         kept["source"] = "provider"
     if facts.service_tier is not None and (tier := redact.name(facts.service_tier)):
         kept["service_tier"] = tier
-    usage = Usage(**kept)
-    return usage.bounded() if facts.reasoning_tokens or read or write else usage
+    return Usage(**kept)
 
 
 def _cost(

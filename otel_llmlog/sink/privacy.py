@@ -78,8 +78,9 @@ def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, 
     """The call's attributes that may be stored."""
     names = tuple(attributes)
     plan = _plan(names) if len(names) <= _FEW else _plan.__wrapped__(names)
-    # Of one length by construction, and this is hot.
-    found = dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905
+    # This is hot, and fields and values are of one length by construction.
+    every = len(plan.fields) == len(names)
+    found = dict(attributes) if every else dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905
     if _KEY in plan.sensitive and found[_KEY] is not None:
         found[_KEY] = _hashed(str(found[_KEY]))
     if settings.store_prompts_in_spend_logs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -26,6 +27,9 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.1, 10.0
 _LIVED = 30.0
 # Seconds beyond LLMLOG_SHUTDOWN_TIMEOUT after which a worker that does not end is killed.
 _PATIENCE = 5.0
+# Objects after which the garbage collector looks for circles. Spans have none: at the usual 700 it takes a tenth of the
+# time for nothing. Requests do have some, and hold their bytes till then: higher saves no more, and takes memory.
+_GARBAGE = 10_000
 # Exit code of a process that a setting stopped: the same would stop another one.
 _MISCONFIGURED = 2
 
@@ -50,6 +54,8 @@ def _serve(settings: Settings, grpc_port: int, http_port: int, announce: Announc
     # Here, after any fork.
     from otel_llmlog.sink import serving
 
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     ports = serving.Ports(grpc_port, http_port)
     asyncio.run(serving.serve(settings, ports, lambda found: announce(*found), supervisor))
 

@@ -80,6 +80,7 @@ class Session:
         with self._connection.transaction():
             self._connection.execute(_LIMITS)
             self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
+        self._described = False  # it has no index of our own rows yet
 
     def fold_rollups(self) -> None:
         """Sum hours up into days, as far as that has not been done. Left to the next who tries when others are busy."""

@@ -3,7 +3,8 @@
 --
 -- Safe on a big table: it adds a column without a default, which rewrites nothing, and creates things that were not
 -- there. The lock that the column needs is held for a moment. Writers of the version before may go on: their rows are
--- our own capture's, and descriptions that come after them find them.
+-- our own capture's, and descriptions that come after them find them. When the first of those comes, the rows since
+-- yesterday are indexed once, about a second for each million of them, for which writers wait.
 
 ALTER TABLE llmlog.spend_logs ADD COLUMN described_by text;
 
@@ -70,6 +71,11 @@ LANGUAGE sql IMMUTABLE AS $$
     END
 $$;
 
+-- What joins a row of our own capture to descriptions.
+CREATE TYPE llmlog.own_call AS (
+    trace_id text, span_id text, parent_span_id text, response_id text, start_time timestamptz, model text
+);
+
 -- A row that came into spend_logs (1) or went (-1).
 CREATE TYPE llmlog.changed_call AS (n int, call llmlog.spend_logs);
 
@@ -83,6 +89,32 @@ BEGIN
 END;
 $$;
 
+-- What our own capture saw in a trace is found by index where spans of others come, and only there: else each insert would
+-- pay for it. From yesterday on, because a span is about what happens while it lasts; older days are read by their time,
+-- and so is a day whose table somebody else holds now. Nothing but speed depends on it.
+CREATE FUNCTION llmlog.index_own_calls() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    child text;
+BEGIN
+    FOR child IN
+        SELECT c.relname
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = CAST('llmlog.spend_logs' AS regclass)
+          AND c.relname >= 'spend_logs_' || to_char((now() - interval '1 day') AT TIME ZONE 'UTC', 'YYYYMMDD')
+          AND c.relname ~ '^spend_logs_\d{8}$'
+          AND to_regclass(format('llmlog.%I', c.relname || '_own_calls')) IS NULL
+        ORDER BY 1
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE INDEX %I ON llmlog.%I (trace_id, start_time) WHERE described_by IS NULL', child || '_own_calls', child);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR duplicate_table OR undefined_table THEN
+            CONTINUE;
+        END;
+    END LOOP;
+END;
+$$;
+
 CREATE FUNCTION llmlog.expect_described() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -90,16 +122,18 @@ BEGIN
         PERFORM pg_advisory_xact_lock(hashtextextended('llmlog.described_calls', 0));
         INSERT INTO llmlog.maintenance (task) VALUES ('described_calls') ON CONFLICT DO NOTHING;
     END IF;
+    PERFORM llmlog.index_own_calls();
 END;
 $$;
 
 COMMENT ON FUNCTION llmlog.are_described() IS 'Whether spans of others have ever been stored: then whoever stores rows says which, by add_described.';
-COMMENT ON FUNCTION llmlog.expect_described() IS 'Says so, in a transaction of its own, before the first of them is stored.';
+COMMENT ON FUNCTION llmlog.expect_described() IS 'Says so, in a transaction of its own, before the first of them is stored, and after each new partition.';
 
 -- The lines of these spans and of all that are joined to them: by parent and child, by one response id in one trace, or
 -- because one lies beside the other and was begun while it lasted.
 CREATE FUNCTION llmlog.described_together(traces text[], spans text[]) RETURNS llmlog.described_calls[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     found llmlog.described_calls[];
     wave  llmlog.described_calls[];
@@ -140,7 +174,7 @@ $$;
 -- within its time. A span that holds several requests is none itself. A request that our own capture saw needs no other
 -- row.
 CREATE FUNCTION llmlog.described_hidden(lines llmlog.described_calls[]) RETURNS boolean[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 DECLARE
     labels  int[];
     before  int[];
@@ -207,13 +241,17 @@ $$;
 --
 -- Writers that meet in one trace must see each other, so each takes the locks of its traces, 64 for all traces, in
 -- their order; then, where a row belongs to a chain, all those of chains. They are held until COMMIT.
+--
+-- Every look into a table is by index, line by line: a plan made while the tables were small stays as good when they
+-- have grown.
 CREATE FUNCTION llmlog.settle_described(
     start_time timestamptz[], trace_id text[], span_id text[], parent_span_id text[], response_id text[], end_time timestamptz[],
     model text[], beside int[], rank int[],
     own_start_time timestamptz[], own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[],
     own_model text[]
 ) RETURNS SETOF llmlog.changed_call
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     traces   text[];
@@ -224,6 +262,8 @@ DECLARE
     hide     boolean[];
     going    llmlog.described_calls[];
     coming   llmlog.described_calls[];
+    own      llmlog.own_call[];
+    found    llmlog.own_call[];
     span     record;
     day      timestamptz;
 BEGIN
@@ -234,67 +274,58 @@ BEGIN
     SELECT * FROM unnest($2, $3, $1, $6, $4, $5, $7, $8, $9)
     ON CONFLICT DO NOTHING;
 
-    -- Our own rows of now, to the descriptions that are there.
-    WITH own AS (
-        SELECT * FROM unnest($11, $12, $13, $14, $10, $15) o (t, s, p, r, b, m)
-    ), met AS (
-        SELECT d.trace_id, d.span_id, d.start_time, true AS below
-        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.span_id = o.p
-        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
-        UNION ALL
-        SELECT d.trace_id, d.span_id, d.start_time, false
-        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.s
-        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
-        UNION ALL
-        SELECT d.trace_id, d.span_id, d.start_time, false
-        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.response_id = o.r
-        WHERE llmlog.described_then(d.start_time, d.end_time, o.b)
-        UNION ALL
-        SELECT d.trace_id, d.span_id, d.start_time, true
-        FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.t AND d.parent_span_id = o.p
-        WHERE d.beside > 0 AND o.b >= d.start_time AND o.b <= d.end_time AND d.model = o.m AND (d.response_id IS NULL OR o.r IS NULL)
-          AND d.start_time >= o.b - interval '1 hour'
-    ), marked AS (
-        UPDATE llmlog.described_calls d
-        SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same
-        FROM (
-            SELECT trace_id, span_id, start_time, bool_or(below) AS below, bool_or(NOT below) AS same FROM met GROUP BY 1, 2, 3
-        ) m
-        WHERE (d.trace_id, d.span_id, d.start_time) = (m.trace_id, m.span_id, m.start_time)
-          AND (m.below > d.own_below OR m.same > d.own_same)
-        RETURNING d.trace_id, d.span_id
-    ) SELECT array_agg(m.trace_id), array_agg(m.span_id) INTO traces, spans FROM marked m;
-
-    -- Descriptions of now, to our own rows that are there. An hour at a time, so that two spans of different years do not
-    -- make this read what lies between.
+    -- Our own rows: those of now, and those that are there, in the traces of now and while these spans last. By the hour
+    -- and by the day, so that two spans of different years do not make this read what lies between.
+    own := ARRAY(SELECT CAST(o AS llmlog.own_call) FROM unnest($11, $12, $13, $14, $10, $15) o);
     FOR span IN
-        SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '5 seconds' AS since,
-               max(least(g.e, g.s + interval '1 hour')) + interval '5 seconds' AS until
-        FROM unnest($2, $1, $6) g (t, s, e) GROUP BY date_trunc('hour', g.s)
+        SELECT g.traces, greatest(g.since, d) AS since, least(g.until, d + interval '24 hours') AS until,
+               'spend_logs_' || to_char(d AT TIME ZONE 'UTC', 'YYYYMMDD') AS child
+        FROM (
+            SELECT array_agg(DISTINCT g.t) AS traces, min(g.s) - interval '5 seconds' AS since,
+                   max(least(g.e, g.s + interval '1 hour')) + interval '5 seconds' AS until
+            FROM unnest($2, $1, $6) g (t, s, e) GROUP BY date_trunc('hour', g.s)
+        ) g
+        CROSS JOIN LATERAL generate_series(date_trunc('day', g.since, 'UTC'), g.until, interval '24 hours') d
     LOOP
-        EXECUTE format($statement$
-            WITH own AS MATERIALIZED (
-                SELECT s.trace_id, s.span_id, s.parent_span_id, nullif(s.request_id, s.call_id) AS request_id, s.start_time, s.model
-                FROM llmlog.spend_logs s
-                WHERE s.start_time >= %1$L AND s.start_time <= %2$L AND s.trace_id = ANY ($1) AND s.described_by IS NULL
-            ), met AS (
-                SELECT d.trace_id, d.span_id, d.start_time, true AS below
-                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.span_id = o.parent_span_id
-                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
-                UNION ALL
-                SELECT d.trace_id, d.span_id, d.start_time, false
-                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.span_id
-                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
-                UNION ALL
-                SELECT d.trace_id, d.span_id, d.start_time, false
-                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.response_id = o.request_id
-                WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
-                UNION ALL
-                SELECT d.trace_id, d.span_id, d.start_time, true
-                FROM own o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.parent_span_id
-                WHERE d.beside > 0 AND o.start_time >= d.start_time AND o.start_time <= d.end_time AND d.model = o.model
-                  AND (d.response_id IS NULL OR o.request_id IS NULL) AND d.start_time >= o.start_time - interval '1 hour'
-            )
+        EXECUTE format(
+            CASE
+                WHEN to_regclass(format('llmlog.%I', span.child || '_own_calls')) IS NULL THEN $statement$
+                    SELECT array_agg(CAST(ROW(s.trace_id, s.span_id, s.parent_span_id, nullif(s.request_id, s.call_id), s.start_time, s.model) AS llmlog.own_call))
+                    FROM llmlog.spend_logs s
+                    WHERE s.start_time >= %1$L AND s.start_time <= %2$L AND s.trace_id = ANY ($1) AND s.described_by IS NULL
+                $statement$
+                ELSE $statement$
+                    SELECT array_agg(CAST(ROW(s.trace_id, s.span_id, s.parent_span_id, nullif(s.request_id, s.call_id), s.start_time, s.model) AS llmlog.own_call))
+                    FROM unnest($1) t
+                    CROSS JOIN LATERAL (
+                        SELECT s.* FROM llmlog.%3$I s
+                        WHERE s.trace_id = t AND s.start_time >= %1$L AND s.start_time <= %2$L AND s.described_by IS NULL OFFSET 0
+                    ) s
+                $statement$
+            END, span.since, span.until, span.child
+        ) INTO found USING span.traces;
+        own := own || found;
+    END LOOP;
+
+    IF cardinality(own) > 0 THEN
+        WITH met AS (
+            SELECT d.trace_id, d.span_id, d.start_time, true AS below
+            FROM unnest(own) o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.span_id = o.parent_span_id
+            WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
+            UNION ALL
+            SELECT d.trace_id, d.span_id, d.start_time, false
+            FROM unnest(own) o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.span_id
+            WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
+            UNION ALL
+            SELECT d.trace_id, d.span_id, d.start_time, false
+            FROM unnest(own) o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.response_id = o.response_id
+            WHERE llmlog.described_then(d.start_time, d.end_time, o.start_time)
+            UNION ALL
+            SELECT d.trace_id, d.span_id, d.start_time, true
+            FROM unnest(own) o JOIN llmlog.described_calls d ON d.trace_id = o.trace_id AND d.parent_span_id = o.parent_span_id
+            WHERE d.beside > 0 AND o.start_time >= d.start_time AND o.start_time <= d.end_time AND d.model = o.model
+              AND (d.response_id IS NULL OR o.response_id IS NULL) AND d.start_time >= o.start_time - interval '1 hour'
+        ), marked AS (
             UPDATE llmlog.described_calls d
             SET own_below = d.own_below OR m.below, own_same = d.own_same OR m.same
             FROM (
@@ -302,14 +333,19 @@ BEGIN
             ) m
             WHERE (d.trace_id, d.span_id, d.start_time) = (m.trace_id, m.span_id, m.start_time)
               AND (m.below > d.own_below OR m.same > d.own_same)
-        $statement$, span.since, span.until) USING span.traces;
-    END LOOP;
-
-    lines := llmlog.described_together(traces || $2, spans || $3);
-    IF lines IS NULL THEN
-        RETURN;
+            RETURNING d.trace_id, d.span_id
+        ) SELECT array_agg(m.trace_id), array_agg(m.span_id) INTO traces, spans FROM marked m;
     END IF;
-    -- Most spans are the only one of their trace here, and need no such comparison.
+
+    -- Most spans are the only one of their trace here, shown and of no request that we saw: those stay as they are.
+    SELECT traces || array_agg(g.t), spans || array_agg(g.s) INTO traces, spans
+    FROM unnest($2, $3, $1) g (t, s, b)
+    WHERE EXISTS (
+        SELECT FROM llmlog.described_calls d
+        WHERE d.trace_id = g.t AND (d.span_id <> g.s OR d.start_time <> g.b OR d.own_same OR d.own_below OR d.hidden)
+    );
+    lines := llmlog.described_together(traces, spans);
+    -- One that is alone needs no comparison.
     SELECT array_agg(x.line) FILTER (WHERE x.company > 1), array_agg(x.line) FILTER (WHERE x.company = 1),
            array_agg((x.line).own_same OR (x.line).own_below) FILTER (WHERE x.company = 1)
     INTO together, alone, hide
@@ -327,9 +363,8 @@ BEGIN
     FROM (
         SELECT CAST(ROW(l.trace_id, l.span_id, l.start_time, l.end_time, l.parent_span_id, l.response_id, l.model, l.beside, l.rank,
                         l.own_same, l.own_below, l.hidden) AS llmlog.described_calls) AS line,
-               l.hide, l.hidden, g.s IS NOT NULL AS given
+               l.hide, l.hidden, (l.trace_id, l.span_id) IN (SELECT * FROM unnest($2, $3)) AS given
         FROM unnest(lines, hide) l (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, hide)
-        LEFT JOIN (SELECT DISTINCT t, s FROM unnest($2, $3) g (t, s)) g ON g.t = l.trace_id AND g.s = l.span_id
     ) x;
 
     IF EXISTS (
@@ -399,9 +434,13 @@ BEGIN
     IF EXISTS (SELECT FROM llmlog.waiting_contents) THEN
         WITH told AS (
             DELETE FROM llmlog.waiting_contents w
-            USING unnest(lines, hide) l (trace_id, span_id, start_time, end_time, parent_span_id, response_id, model, beside, rank, own_same, own_below, hidden, hide)
-            WHERE NOT l.hide AND w.trace_id = l.trace_id AND w.span_id = l.span_id
-            RETURNING w.trace_id, w.span_id, l.start_time, w.messages, w.response
+            USING (
+                SELECT * FROM unnest($2, $3) g (t, s)
+                UNION
+                SELECT l.trace_id, l.span_id FROM unnest(lines) l
+            ) g JOIN llmlog.described_calls d ON d.trace_id = g.t AND d.span_id = g.s AND NOT d.hidden
+            WHERE w.trace_id = g.t AND w.span_id = g.s
+            RETURNING w.trace_id, w.span_id, d.start_time, w.messages, w.response
         )
         INSERT INTO llmlog.spend_log_contents AS kept (trace_id, span_id, start_time, messages, response)
         SELECT * FROM told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import threading
@@ -311,6 +312,56 @@ def test_what_our_own_capture_stored_before_the_first_span_of_others_is_found(
     exporter.export([made(Said(2, 1, None, "r", begins=3))])
     exporter.export([made(Said(1, 9, "genai", "r"))])
     assert shown(database_url) == {2}
+
+
+@pytest.mark.parametrize("days", [0, 3, 400])
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_our_own_row_is_found_on_any_day(
+    exporter: PostgresExporter, database_url: str, query: Any, days: int, ours_first: bool
+) -> None:
+    exporter.export([made(Said(8, by="genai"))])
+    indexed = query("SELECT count(*) FROM pg_class WHERE relname ~ '^spend_logs_.*_own_calls$'")
+    assert indexed >= [(3,)]
+    # The span begins on one day, and the request on the next.
+    midnight = START - 3600 * 10**9 - days * 86_400 * 10**9
+    span, ours = (
+        dataclasses.replace(made(said), start_ns=midnight + at * MS, end_ns=midnight + 900 * MS)
+        for said, at in ((Said(1, 9, "genai", "r", trace=2), -500), (Said(2, 1, None, "r", trace=2), 300))
+    )
+    for one in (ours, span) if ours_first else (span, ours):
+        exporter.export([one])
+    assert shown(database_url) == {8, 2}
+
+
+def test_what_a_span_costs_does_not_depend_on_what_is_stored_already(
+    exporter: PostgresExporter, database_url: str
+) -> None:
+    exporter.export([made(Said(8, by="genai", trace=9000))])
+
+    def pages_read() -> int:
+        with psycopg.connect(database_url) as connection:
+            connection.execute(
+                "SELECT count(*) FROM llmlog.settle_described(ARRAY[to_timestamp(%s)], ARRAY['t'], ARRAY['s'], ARRAY['p'],"
+                " ARRAY['r'], ARRAY[to_timestamp(%s)], ARRAY['m'], '{0}', '{1}', ARRAY[to_timestamp(%s)], ARRAY['t'], ARRAY['o'],"
+                " ARRAY['x'], ARRAY[NULL], ARRAY['m'])",
+                (START / 1e9, START / 1e9 + 5, START / 1e9),
+            )
+            [(pages,)] = connection.execute(
+                "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relnamespace = CAST('llmlog' AS regnamespace)"
+                " AND relname ~ '^(spend_logs|described_calls)'"
+            ).fetchall()
+            connection.rollback()
+        return int(pages)
+
+    before = pages_read()
+    stored = [
+        dataclasses.replace(made(said), start_ns=START + at * MS)
+        for at in range(2000)
+        for said in (Said(1, 9, "genai", "r", trace=at), Said(2, 7, trace=at))
+    ]
+    exporter.export(stored)
+    # An index or two has become a level deeper.
+    assert pages_read() < before + 20
 
 
 def content(said: Said, **texts: str) -> Record:
