@@ -38,7 +38,7 @@ test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
 test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
