@@ -64,7 +64,7 @@ class Source:
         if not records:
             return []
         with self._lock:
-            room = max(0, self._queue_size - len(self._memory))
+            room = max(0, self._queue_size - len(self._memory) - len(self._taken))
             # Their intents stay open on disk: should this process die, it is known that there were calls.
             self._memory.extend(records[:room])
         for _, ticket in records[room:]:
