@@ -88,7 +88,7 @@ class _Exchange:
         error: BaseException | None = None
         try:
             await app(self._scope, self._receive, self._send)
-        except BaseException as raised:
+        except BaseException as raised:  # passed on; the event says that the operation failed
             error = raised
             raise
         finally:

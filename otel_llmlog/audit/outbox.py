@@ -72,7 +72,7 @@ def put(connection: Connection, metadata: MetaData, event: AuditEvent) -> None:
     written = table(metadata).insert().values(event_id=event.id, event=event.model_dump_json())
     try:
         connection.execute(written)
-    except Exception as error:
+    except Exception as error:  # each database driver has its own; the app hears of ours
         raise AuditNotRecorded(
             f"no audit event can be written beside the change: create the table {NAME} ({type(error).__name__})",
             event.id,

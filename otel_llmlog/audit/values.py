@@ -173,7 +173,7 @@ def _fields(value: Any) -> Iterable[tuple[Any, Any]] | None:
     if dataclasses.is_dataclass(value):
         return [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)]
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return value._asdict().items()  # type: ignore[no-any-return]
+        return value._asdict().items()  # type: ignore[no-any-return] # a named tuple
     if (mapper := getattr(type(value), "__mapper__", None)) is not None:
         # Of a mapped object, what is loaded: reading the rest would ask its database.
         loaded = vars(value)

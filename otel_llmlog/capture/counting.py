@@ -31,7 +31,7 @@ class TokenCounter:
         if find_spec("tiktoken"):
             # What it fetches with. It would import that on the thread below, where an app that looks for it in
             # `sys.modules` would find half of it.
-            import requests  # noqa: F401
+            import requests  # noqa: F401 - see above
         self._encodings: dict[str, Any] = {}
         self._loading: dict[str, threading.Thread] = {}
 

@@ -134,7 +134,7 @@ def make_tee(library: Any) -> Callable[[Any, Call], Any]:
             except asyncio.IncompleteReadError as error:
                 self._note(error.partial)
                 raise
-            except BaseException as error:
+            except BaseException as error:  # passed on
                 if self._reader.exception() is not None or isinstance(error, TimeoutError):
                     self._call.end("failed", error)
                 raise

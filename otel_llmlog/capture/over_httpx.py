@@ -43,7 +43,7 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
             token = None if shield is None else otel_context.attach(shield)
             try:
                 response = original(self, request, *args, **kwargs)
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 if ended is not None:
                     ended(None, error)
                 raise
@@ -59,7 +59,7 @@ def _sync_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Calla
         token = otel_context.attach(context)
         try:
             response = original(self, request, *args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # passed on: a call has ended, whatever ended it
             call.end("failed", error)
             recorder.note_failure(call)
             raise
@@ -86,7 +86,7 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
             token = None if shield is None else otel_context.attach(shield)
             try:
                 response = await original(self, request, *args, **kwargs)
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 if ended is not None:
                     ended(None, error)
                 raise
@@ -102,7 +102,7 @@ def _async_shell(original: Callable[..., Any], tees: Tees, library: Any) -> Call
         token = otel_context.attach(context)
         try:
             response = await original(self, request, *args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # passed on: a call has ended, whatever ended it
             call.end("failed", error)
             recorder.note_failure(call)
             raise

@@ -341,7 +341,7 @@ class Recorder:
         try:
             payload = self._reader.read(call)
             ended = Ended(call.ids, call.start_ns, call.end_ns, llmlog.encode(payload), call.ticket)
-        except Exception as error:
+        except Exception as error:  # counted as dropped; later calls are read
             self._stats.error("read", error)
             self._stats.dropped("unreadable_call")
             self._outlet.forget(call.ticket)

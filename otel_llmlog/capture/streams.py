@@ -79,7 +79,7 @@ def make_tees(library: Any) -> Tees:
                     yield piece
             except GeneratorExit:
                 raise  # the app stopped iterating; the stream is still open until it is closed or collected
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 call.end("failed", error)
                 raise
             call.end("read")
@@ -87,7 +87,7 @@ def make_tees(library: Any) -> Tees:
         def close(self) -> None:
             try:
                 self._stream.close()
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 self._call.end("failed", error)
                 raise
             self._call.end("closed")
@@ -112,7 +112,7 @@ def make_tees(library: Any) -> Tees:
                     yield piece
             except GeneratorExit:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 call.end("failed", error)
                 raise
             finally:
@@ -125,7 +125,7 @@ def make_tees(library: Any) -> Tees:
         async def aclose(self) -> None:
             try:
                 await self._stream.aclose()
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 self._call.end("failed", error)
                 raise
             self._call.end("closed")

@@ -43,7 +43,7 @@ def _noting(base: type[Any]) -> type[Any]:
         ) -> Any:
             try:
                 piece = read(amt, decode_content, *args, **kwargs)
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 self.llmlog_call.end("failed", error)
                 raise
             self._llmlog_note(piece, decode_content)
@@ -68,7 +68,7 @@ def _noting(base: type[Any]) -> type[Any]:
                     yield piece
             except GeneratorExit:
                 raise  # the app stopped iterating; the response is open until it is closed or collected
-            except BaseException as error:
+            except BaseException as error:  # passed on: a call has ended, whatever ended it
                 self.llmlog_call.end("failed", error)
                 raise
             finally:

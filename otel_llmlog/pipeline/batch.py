@@ -201,7 +201,7 @@ class BatchWorker:
             pause = max(0.0, self._adopt_at - time.monotonic()) if self._spool_directory else None
             self._changed.wait_for(lambda: source.waiting() or self._closed, pause)
             if source.waiting() < size and not self._hurry and not self._closed:
-                full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731
+                full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731 - used once
                 self._changed.wait_for(full, self._settings.flush_interval)
         return source.waiting() > 0
 
@@ -212,7 +212,7 @@ class BatchWorker:
             for delivery in self._exporter.export_all(self._batches()):
                 began = self._account(delivery, began)
                 self._settle(self._hand.popleft())
-        except Exception as error:
+        except Exception as error:  # whatever it was, nothing is known to be stored: see `_failed`
             self._failed(error)
             return False
         return True
@@ -281,7 +281,7 @@ class BatchWorker:
         began = time.perf_counter()
         try:
             self._account(self._exporter.export(records), began)
-        except Exception as error:
+        except Exception as error:  # the same
             self._failed(error)
             return False
         return True

@@ -206,7 +206,7 @@ def _read(raw: Any) -> list[Provider]:
 
     try:
         # What its own updater reads a newer list with; there is no public name for it.
-        return types._providers_from_raw(raw)  # noqa: SLF001
+        return types._providers_from_raw(raw)  # noqa: SLF001 - it has no public way
     except (ValueError, TypeError) as error:
         raise ConfigError(f"this is no price list of genai-prices {version()}: {str(error).splitlines()[0]}") from None
 

@@ -128,7 +128,7 @@ def _line(results: str, fields: Mapping[str, Any]) -> Line | None:
     return Line(name, custom_id, endpoint, status or 200, json.dumps(reply).encode(), created)
 
 
-def _priced_as_batch(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:  # noqa: ARG001
+def _priced_as_batch(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:  # noqa: ARG001 - as `refine`
     usage = facts.usage
     if usage is None or usage.stated_cost is not None:
         return facts

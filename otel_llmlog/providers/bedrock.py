@@ -71,7 +71,7 @@ def _accepts_converse(body: bytes | None, headers: Mapping[str, str]) -> bool:  
     return body is not None and b'"messages"' in body
 
 
-def _accepts_invoke(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001
+def _accepts_invoke(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - all are asked alike
     return body is not None and any(field in body for field in _ASKED)
 
 

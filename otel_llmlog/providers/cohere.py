@@ -38,11 +38,11 @@ def _accepts_chat(body: bytes | None, headers: Mapping[str, str]) -> bool:  # no
     return body is not None and b'"messages"' in body and b'"model"' in body
 
 
-def _accepts_embed(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001
+def _accepts_embed(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - all of them are asked alike
     return body is not None and b'"model"' in body and any(n in body for n in (b'"texts"', b'"inputs"', b'"images"'))
 
 
-def _accepts_rerank(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001
+def _accepts_rerank(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - the same
     return body is not None and b'"query"' in body and b'"documents"' in body
 
 

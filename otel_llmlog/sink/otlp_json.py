@@ -46,13 +46,13 @@ class _Scoped(msgspec.Struct):
 
 class _OfResource(msgspec.Struct):
     resource: Any = None
-    scopeSpans: list[_Scoped] | None = None  # noqa: N815
-    scopeLogs: list[_Scoped] | None = None  # noqa: N815
+    scopeSpans: list[_Scoped] | None = None  # noqa: N815 - OTLP's name
+    scopeLogs: list[_Scoped] | None = None  # noqa: N815 - OTLP's name
 
 
 class _Request(msgspec.Struct):
-    resourceSpans: list[_OfResource] | None = None  # noqa: N815
-    resourceLogs: list[_OfResource] | None = None  # noqa: N815
+    resourceSpans: list[_OfResource] | None = None  # noqa: N815 - OTLP's name
+    resourceLogs: list[_OfResource] | None = None  # noqa: N815 - OTLP's name
 
 
 _request = msgspec.json.Decoder(_Request)

@@ -80,7 +80,7 @@ def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, 
     plan = _plan(names) if len(names) <= _FEW else _plan.__wrapped__(names)
     # This is hot, and fields and values are of one length by construction.
     every = len(plan.fields) == len(names)
-    found = dict(attributes) if every else dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905
+    found = dict(attributes) if every else dict(zip(plan.fields, plan.values(attributes)))  # noqa: B905 - hot
     if _KEY in plan.sensitive and found[_KEY] is not None:
         found[_KEY] = _hashed(str(found[_KEY]))
     if settings.store_prompts_in_spend_logs:

@@ -72,7 +72,7 @@ def _forget_dead(server: object) -> None:
     """Strike processes that were killed from the list of users, or nobody would ever be the last to leave."""
     import psutil  # comes with the server
 
-    users = server.global_process_id_list  # type: ignore[attr-defined]
+    users = server.global_process_id_list  # type: ignore[attr-defined] # it has no types
     with server._lock:  # type: ignore[attr-defined]  # noqa: SLF001 - the list is not safe without it
         for pid in users.get_and_add(os.getpid()):
             if not psutil.pid_exists(pid):
