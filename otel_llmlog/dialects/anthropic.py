@@ -33,7 +33,6 @@ def read(span: Span, content: bool) -> Facts | None:
     found = genai.facts(NAME, span, operation, content)
     found.cache_write_1h_tokens = count(get("anthropic.usage.cache_creation.ephemeral_1h_input_tokens"))
     found.service_tier = get("anthropic.response.service_tier")
-    found.web_search_requests = count(get("anthropic.usage.server_tool_use.web_search_requests"))
     if not found.finish_reasons and (reason := word(get("anthropic.message.stop_reason"))):
         found.finish_reasons = [reason]
     if (url := get("url.full")).__class__ is str:
