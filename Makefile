@@ -14,7 +14,7 @@ DIALECTS_NEWER := .venv-dialects-newer
 # them.
 BACKENDS := .cache/backends
 # The builder's release is that of the parts that collector_config/builder.yaml names.
-OCB_VERSION := v0.155.0
+OCB_VERSION := v0.160.0
 # The last release whose module can be had by its version: what came after is named /v2 and its module is not.
 JAEGER_VERSION := v1.76.0
 # Static, without paths of this machine or the state of this checkout: the same sources give the same program. GOTOOLCHAIN:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from otel_llmlog import config
-from tests.collector.programs import BACKENDS, CONFIGURATION, OTELCOL, ROOT, clean, jaeger, need_backends
+from tests.collector.programs import BACKENDS, CONFIGURATION, OTELCOL, ROOT, Collector, clean, jaeger, need_backends
 
 FILES = sorted(CONFIGURATION.rglob("*.yaml"))
 # A configuration, and the files that it is read together with.
@@ -45,6 +45,18 @@ def test_the_real_jaeger_takes_its_configuration() -> None:
     need_backends()
     done = _validated(jaeger(), "jaeger.yaml")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["otelcol.yaml", "kafka/agent.yaml"])
+def test_a_collector_listens_only_when_all_its_queues_are_open(name: str, tmp_path: Path) -> None:
+    # What comes earlier may be written over in the queue's file, and is lost. The order was a matter of chance once.
+    need_backends()
+    for _ in range(6):
+        with Collector(tmp_path, configuration=name) as collector:
+            pass
+        told = collector.log.read_text(encoding="utf-8")
+        collector.log.unlink()
+        assert told.rindex("persistent_queue.go") < told.index("Starting GRPC server")
 
 
 def test_a_collector_without_its_processors_does_not_start() -> None:
