@@ -101,7 +101,7 @@ $(DIALECTS_NEWER)/.test: pyproject.toml tests/dialects/requirements-newer.txt te
 	@touch $@
 
 go-is-there:
-	@command -v go >/dev/null || { echo "make backends needs Go 1.25 or newer, to build the collector and Jaeger"; exit 1; }
+	@command -v go >/dev/null || { echo "make backends needs Go 1.26 or newer, to build the collector and Jaeger"; exit 1; }
 
 $(BACKENDS)/builder-$(OCB_VERSION)/builder: | go-is-there
 	@echo "Building the collector builder $(OCB_VERSION) …"
@@ -114,7 +114,7 @@ $(BACKENDS)/otelcol/otelcol: collector_config/builder.yaml $(BACKENDS)/builder-$
 	@rm -rf $(@D)
 	@cd collector_config && $(go_build) ../$(BACKENDS)/builder-$(OCB_VERSION)/builder \
 	  --skip-get-modules --skip-compilation --config builder.yaml 2>../$(@D).log || { cat ../$(@D).log; exit 1; }
-	@cd $(@D) && go mod init otelcol 2>/dev/null && go mod edit -go=1.25.0 \
+	@cd $(@D) && go mod init otelcol 2>/dev/null && go mod edit -go=1.26.0 \
 	  -require=go.opentelemetry.io/collector/otelcol@$(OCB_VERSION) \
 	  $$(sed -n 's/^ *- gomod: \([^ ]*\) \(v[^ ]*\).*/-require=\1@\2/p' $(CURDIR)/collector_config/builder.yaml)
 	@cd $(@D) && $(go_build) go build -mod=mod -ldflags '-s -w' -o $(@F) .

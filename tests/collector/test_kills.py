@@ -115,7 +115,7 @@ def _wait_for(accepted: set[str], url: str) -> None:
     """Return once all of these have a row. However many there are: it fails when no more come and some are missing."""
     while missing := accepted - (stored := _stored(url)).keys():
         try:
-            until(lambda: _count(url) > len(stored))  # noqa: B023 - it is used before it changes
+            until(lambda: _count(url) > len(stored))
         except AssertionError:
             pytest.fail(f"{len(missing)} of {len(accepted)} accepted spans have no row")
 
