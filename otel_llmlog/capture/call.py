@@ -20,6 +20,8 @@ from otel_llmlog.providers.facts import Endpoint
 
 # Of a stream that outgrows the limit, this much of its end is kept beside its beginning: usage comes last.
 TAIL_BYTES = 1 << 20
+# What a call has of a stream before there is one: lists would be work for nothing, and for the garbage collector.
+_NO_STREAM: Any = ()
 
 
 class Ids(NamedTuple):
@@ -86,13 +88,18 @@ class Call:
         self.body: bytes | None = None
         self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes] = _NO_STREAM
         self.counted = 0  # of the pieces, those that are taken out of the room
-        self.times: list[int] = []  # when the first pieces came, one each
-        self.marks: list[tuple[int, int]] = []  # of later ones a few: which piece, when
+        self.times: list[int] = _NO_STREAM  # when the first pieces came, one each
+        self.marks: list[tuple[int, int]] = _NO_STREAM  # of later ones a few: which piece, when
         self.tail: deque[bytes] | None = None
         self.tail_room = TAIL_BYTES
         open_calls[id(self)] = self
+
+    def stream(self) -> None:
+        """The reply comes in pieces."""
+        self.streamed = True
+        self.pieces, self.times, self.marks = [], [], []
 
     def note(self, piece: bytes) -> None:
         """Note a piece of the reply's stream as it passes, and when."""
@@ -136,7 +143,8 @@ class Call:
             return
         self.end_ns = time_ns()
         self.ending = ending
-        self.count()
+        if self.streamed:
+            self.count()
         if error is not None:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
@@ -149,6 +157,6 @@ class Call:
 
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""
-        self.request_body, self.body, self.pieces, self.tail = None, None, [], None
-        self.times, self.marks, self.counted = [], [], 0
+        self.request_body, self.body, self.tail = None, None, None
+        self.pieces, self.times, self.marks, self.counted = [], [], [], 0
         self.missing = "dropped unread: LLMLOG_MAX_PENDING_BYTES were waiting"

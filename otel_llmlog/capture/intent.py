@@ -12,6 +12,7 @@ from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import NOBODY
 from otel_llmlog.providers import bedrock, gemini, lenient
+from otel_llmlog.providers.facts import Endpoint
 
 _MODEL_FIELD = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
@@ -30,19 +31,24 @@ def _key_hash(credential: bytes) -> str:
     return redact.key_hash(credential.decode("latin-1"))
 
 
-def facts(call: Call) -> dict[str, str]:
-    """The call as far as it is known when it begins."""
-    endpoint, request = call.endpoint, call.request
-    url = request.url
-    found = {
-        "call_type": endpoint.call_types[call.is_async],
+@lru_cache(maxsize=256)
+def _place(endpoint: Endpoint, is_async: bool, scheme: str, netloc: bytes, path: str) -> dict[str, str]:
+    # An app calls a few places all the time.
+    return {
+        "call_type": endpoint.call_types[is_async],
         "operation": endpoint.operation,
         "wire": endpoint.wire,
-        "url": f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"[:_LONGEST],
+        "url": f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"[:_LONGEST],
     }
+
+
+def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
+    """The call as far as it is known when it begins; host and path are those of its URL."""
+    endpoint, request = call.endpoint, call.request
+    found = _place(endpoint, call.is_async, request.url.scheme, netloc, path).copy()
     # Where the URL names the model, a field of that name in the body is somebody's content.
     in_url = _IN_URL.get(endpoint.wire)
-    if model := _model(call.request_body or b"") if in_url is None else in_url(url.path):
+    if model := _model(call.request_body or b"") if in_url is None else in_url(path):
         found["model"] = model
     for name, value in request.headers.raw:
         if len(name) in _LENGTHS:

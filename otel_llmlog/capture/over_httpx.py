@@ -125,7 +125,7 @@ def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> 
                 call.body, call.missing = None, "larger than LLMLOG_MAX_BODY_BYTES: not read"
             call.end("read")
         else:
-            call.streamed = True
+            call.stream()
             response.stream = tee(response.stream, call)
     except Exception as error:  # the response is the app's, whatever we make of it
         call.end("failed", error)

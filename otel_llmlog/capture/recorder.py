@@ -43,6 +43,8 @@ _LINGER = 0.25
 # Calls read in one go. More would make the first of them wait, and the interpreter's lock be held, for longer.
 _AT_ONCE = 32
 
+# The spans of an SDK tell their parent, None being one, too.
+_UNTOLD: Any = object()
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
 _CALL_KEY = otel_context.create_key("otel_llmlog-call")
 # Hosts (with port) of LLM calls that are remembered. No app speaks to more.
@@ -120,12 +122,14 @@ class Recorder:
                 body = request.content
             except Exception:  # each library has its own RequestNotRead: the body is a stream
                 body = forms.fields(request.url.path, request.stream)
-            endpoint = recognise(request.url.path, body, request.headers)
+            url = request.url
+            path = url.path
+            endpoint = recognise(path, body, request.headers)
             if endpoint is None:
                 return None
             outer = otel_context.get_current()
             stacked = outer.get(_CALL_KEY)
-            if isinstance(stacked, Call) and _is_same(stacked.request.url, request.url):
+            if stacked is not None and isinstance(stacked, Call) and _is_same(stacked.request.url, url):
                 return None
             if not is_instrumentation_enabled():
                 return None
@@ -147,11 +151,12 @@ class Recorder:
                 open_calls=self._open,
                 on_end=self._put,
             )
-            call.ticket = self._outlet.intend(call.ids, start_ns, intent.facts(call))
+            netloc = url.netloc
+            call.ticket = self._outlet.intend(call.ids, start_ns, intent.facts(call, netloc, path))
             if self._thread is None:
                 self._start()
-            if len(self._llm_hosts) < _MAX_HOSTS:
-                self._llm_hosts.add(request.url.netloc)
+            if netloc not in self._llm_hosts and len(self._llm_hosts) < _MAX_HOSTS:
+                self._llm_hosts.add(netloc)
             inner = trace.set_span_in_context(span, baggage.without(outer))
             return call, otel_context.set_value(_CALL_KEY, call, inner)
         except Exception as error:  # whatever goes wrong with us, the app's request goes out
@@ -391,16 +396,14 @@ def _is_same(url: Any, other: Any) -> bool:
 
 def _ids(span: Span, outer: Context) -> Ids:
     """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
-    own = span.get_span_context()
-    parent = trace.get_current_span(outer).get_span_context()
-    actual = getattr(span, "parent", None)
-    if not own.is_valid or own.span_id == parent.span_id:
-        trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
-        own = SpanContext(trace_id, int.from_bytes(os.urandom(8)) or 1, is_remote=False)
-    elif actual is not None:
-        parent = actual
+    own, parent = span.get_span_context(), getattr(span, "parent", _UNTOLD)
+    if parent is _UNTOLD or not own.is_valid:
+        parent = trace.get_current_span(outer).get_span_context()
+        if not own.is_valid or own.span_id == parent.span_id:
+            trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
+            own = SpanContext(trace_id, int.from_bytes(os.urandom(8)) or 1, is_remote=False)
     return Ids(
         trace.format_trace_id(own.trace_id),
         trace.format_span_id(own.span_id),
-        trace.format_span_id(parent.span_id) if parent.is_valid else None,
+        trace.format_span_id(parent.span_id) if parent is not None and parent.is_valid else None,
     )

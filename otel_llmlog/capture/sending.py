@@ -161,7 +161,7 @@ def answered(call: Call, recorder: Recorder, status: int, headers: Any, body: An
                 call.body, call.missing = None, "larger than LLMLOG_MAX_BODY_BYTES: not read"
             call.end("read")
         else:
-            call.streamed = True
+            call.stream()
             if not tee(call):
                 call.missing = "handed over as a stream of a kind that is not known: not read"
                 call.end("read")

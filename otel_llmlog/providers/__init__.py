@@ -6,6 +6,7 @@ Everything here is pure: bytes in, data out; no input raises.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from otel_llmlog.providers import anthropic, bedrock, cohere, gemini, mistral, ollama, openai, openai_media, vertex
 from otel_llmlog.providers.facts import Endpoint
@@ -46,6 +47,13 @@ _FREE = "count-tokens:rawPredict"
 
 def recognise(path: str, body: bytes | None, headers: Mapping[str, str]) -> Endpoint | None:
     """The API that a POST to this path with this body calls; None when it is no LLM call."""
+    endpoint = _endpoint_of(path)
+    return endpoint if endpoint is not None and endpoint.accepts(body, headers) else None
+
+
+# An app calls a few paths all the time.
+@lru_cache(maxsize=1024)
+def _endpoint_of(path: str) -> Endpoint | None:
     before, _, last = path.rstrip("/").rpartition("/")
     found = _BY_PATH.get(last)
     if found is None:
@@ -56,7 +64,4 @@ def recognise(path: str, body: bytes | None, headers: Mapping[str, str]) -> Endp
         found = bedrock.endpoint_of(path)
     if type(found) is dict:
         found = found.get(before.rpartition("/")[2]) or found.get("")
-    if found is None:
-        return None
-    endpoint: Endpoint = found  # type: ignore[assignment] # no table is left here
-    return endpoint if endpoint.accepts(body, headers) else None
+    return found  # type: ignore[return-value] # no table is left here

@@ -62,7 +62,8 @@ class ResponseFacts:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+# Each is one of a kind, and looked up by that on the app's thread.
+@dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """One API of one wire format: how to tell its requests, and how to read them."""
 

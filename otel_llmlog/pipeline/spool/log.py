@@ -137,7 +137,9 @@ class Log:
             self._inside = True
             try:
                 self._ticket = ticket = self._ticket + 1
-                segment = self._append(frames.INTENT, [(ticket, intent)], self._segment_bytes)
+                segment = self._note(ticket, intent) or self._append(
+                    frames.INTENT, [(ticket, intent)], self._segment_bytes
+                )
                 if segment is None:
                     return 0
                 end = segment.size
@@ -203,6 +205,19 @@ class Log:
     def reason(self) -> str:
         """Why this thread's last append was refused."""
         return str(getattr(self._last, "reason", ""))
+
+    def _note(self, ticket: int, intent: bytes) -> Segment | None:
+        """Write an intent where nothing else is to be seen to: what happens on the app's thread, in one go."""
+        segment, size = self._active, frames.HEADER_BYTES + len(intent)
+        if (
+            segment is not None
+            and self._retry_at <= monotonic() < self._check_at
+            and segment.size + size <= self._segment_bytes
+            and self._own_bytes + self._other_bytes + size <= self._max_bytes
+            and self._write(segment, frames.encode(frames.INTENT, ticket, intent, segment.seed))
+        ):
+            return segment
+        return None
 
     def _append(self, kind: int, payloads: Sequence[tuple[int, bytes]], room: int) -> Segment | None:
         """Write a frame for each ticket and payload. `room`: bytes at which a segment counts as full."""
