@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from opentelemetry import trace
 
-from otel_llmlog.capture.call import Call, Ids
+from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import Caller
+from otel_llmlog.capture.ids import Ids
 from otel_llmlog.providers import batches
 
 _T = TypeVar("_T")

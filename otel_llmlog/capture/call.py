@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from otel_llmlog.capture.context import Caller
+from otel_llmlog.capture.ids import Ids
 from otel_llmlog.dialects.llmlog import Attributes
 from otel_llmlog.providers.facts import Endpoint
 
@@ -22,14 +23,6 @@ from otel_llmlog.providers.facts import Endpoint
 TAIL_BYTES = 1 << 20
 # What a call has of a stream before there is one: lists would be work for nothing, and for the garbage collector.
 _NO_STREAM: Any = ()
-
-
-class Ids(NamedTuple):
-    """Where a call stands in its trace, as hex digits."""
-
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
 
 
 class Ended(NamedTuple):

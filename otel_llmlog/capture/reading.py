@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry import baggage
 
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
 from otel_llmlog.capture.batches import Batches
-from otel_llmlog.capture.call import Call, Ids
+from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.encoding import decoded
+from otel_llmlog.capture.failures import Failure, failure_of
+from otel_llmlog.capture.ids import Ids
 from otel_llmlog.config import Settings
 from otel_llmlog.payload import (
     CallPayload,
@@ -32,32 +34,9 @@ from otel_llmlog.payload import (
 )
 from otel_llmlog.pricing import Cost, Pricer
 from otel_llmlog.providers import hosts
-from otel_llmlog.providers.facts import ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import RequestFacts, ResponseFacts
 from otel_llmlog.stats import Stats
 
-# LiteLLM's class names for HTTP statuses, which are those of the OpenAI SDK.
-_HTTP_ERRORS = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    403: "PermissionDeniedError",
-    404: "NotFoundError",
-    408: "Timeout",
-    409: "ConflictError",
-    413: "RequestTooLargeError",
-    422: "UnprocessableEntityError",
-    429: "RateLimitError",
-    500: "InternalServerError",
-    502: "BadGatewayError",
-    503: "ServiceUnavailableError",
-    504: "Timeout",
-    529: "OverloadedError",
-}
-# What a row says of endings that no exception names.
-_ENDINGS = {
-    "closed": ("StreamClosed", "the app closed the stream before its end"),
-    "abandoned": ("StreamAbandoned", "the app dropped the stream before its end"),
-    "exit": ("ProcessTerminated", "the process ended before the call did"),
-}
 _RATE_LIMITS = {
     "x_ratelimit_limit_requests": ("x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit"),
     "x_ratelimit_limit_tokens": ("x-ratelimit-limit-tokens", "anthropic-ratelimit-tokens-limit"),
@@ -67,13 +46,6 @@ _RATE_LIMITS = {
 # What may be believed of a price in a header: US dollars, less than any single token costs; and its characters.
 _LEAST_STATED = Decimal("1e-12")
 _MAX_STATED = 64
-
-
-class _Failure(NamedTuple):
-    error_class: str
-    code: str | None
-    text: str
-    message: str | None = None
 
 
 class Reader:
@@ -125,7 +97,7 @@ class Reader:
             response = replace(response, complete=call.error is None and call.ending == "read")
         if endpoint.refine is not None and received:
             response = endpoint.refine(response, received)
-        failure = _failure(call, response)
+        failure = failure_of(call, response)
         usage, notes, uncounted = self._usage(call, request, response, failure, received)
         call_type = endpoint.call_types[call.is_async]
         if usage.inference_geo is None and (place := hosts.place(url.host)):
@@ -267,7 +239,7 @@ class Reader:
         call: Call,
         request: RequestFacts,
         response: ResponseFacts,
-        failure: _Failure | None,
+        failure: Failure | None,
         received: Mapping[str, str],
     ) -> tuple[Usage, tuple[str, ...], str | None]:
         """The usage, notes about it, and why there is none."""
@@ -310,7 +282,7 @@ class Reader:
         return stored if isinstance(stored, str | list | dict) else str(stored)
 
     def _error_information(
-        self, failure: _Failure | None, provider: str
+        self, failure: Failure | None, provider: str
     ) -> StandardLoggingPayloadErrorInformation | None:
         if failure is None:
             return None
@@ -325,7 +297,7 @@ class Reader:
 def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
     """What is certain of a call that could not be read: that it was made, when, where to, and how it ended."""
     call_id = f"{ids.trace_id}-{ids.span_id}"
-    failure = _failure(call, ResponseFacts(complete=0 < call.status_code < 400 and call.ending == "read"))
+    failure = failure_of(call, ResponseFacts(complete=0 < call.status_code < 400 and call.ending == "read"))
     reason = f"the call could not be read: {type(error).__name__}"
     return CallPayload(
         id=call_id,
@@ -362,29 +334,6 @@ def _is_event_stream(pieces: list[bytes], request: RequestFacts, received: Mappi
         return True
     begin = next((piece for piece in pieces if piece.strip()), b"").lstrip()
     return request.stream and begin.startswith((b"data:", b"event:", b":"))
-
-
-def _failure(call: Call, response: ResponseFacts) -> _Failure | None:
-    """How the call failed; None when it did not."""
-    error = response.error
-    if call.status_code >= 400:
-        facts = error or ErrorFacts()
-        name = _HTTP_ERRORS.get(call.status_code, "APIError")
-        text = f"HTTP {call.status_code}" + (f" {facts.kind}" if facts.kind else "")
-        return _Failure(name, str(call.status_code), text, facts.message)
-    if error is not None:
-        kind = f" ({error.kind})" if error.kind else ""
-        return _Failure("APIError", error.kind, f"the provider reported an error in its reply{kind}", error.message)
-    if call.error is not None and not response.complete:
-        return _Failure(call.error, None, f"{call.error} while the reply was awaited")
-    if response.complete:
-        return None
-    if call.ending in _ENDINGS:
-        name, text = _ENDINGS[call.ending]
-        return _Failure(name, None, text)
-    if response.is_stream:
-        return _Failure("StreamIncomplete", None, "the stream ended without its last event")
-    return _Failure("InvalidResponse", None, "the reply could not be read: see notes in its metadata")
 
 
 def _first_token(call: Call, response: ResponseFacts) -> int | None:

@@ -24,11 +24,12 @@ from typing import Any, Protocol
 from opentelemetry import context as otel_context, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
+from opentelemetry.trace import NonRecordingSpan, SpanContext, Tracer
 
 from otel_llmlog import emit, forks
 from otel_llmlog.capture import baggage, context as app_context, forms, intent
-from otel_llmlog.capture.call import Call, Ended, Ids
+from otel_llmlog.capture.call import Call, Ended
+from otel_llmlog.capture.ids import Ids, ids_of
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
@@ -43,8 +44,6 @@ _LINGER = 0.25
 # Calls read in one go. More would make the first of them wait, and the interpreter's lock be held, for longer.
 _AT_ONCE = 32
 
-# The spans of an SDK tell their parent, None being one, too.
-_UNTOLD: Any = object()
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
 _CALL_KEY = otel_context.create_key("otel_llmlog-call")
 # Hosts (with port) of LLM calls that are remembered. No app speaks to more.
@@ -142,7 +141,7 @@ class Recorder:
                 request,
                 body,
                 span,
-                _ids(span, outer),
+                ids_of(span, outer),
                 outer,
                 app_context.current(),
                 is_async=is_async,
@@ -176,7 +175,7 @@ class Recorder:
             request,
             None,
             trace.INVALID_SPAN,
-            _ids(trace.INVALID_SPAN, outer),
+            ids_of(trace.INVALID_SPAN, outer),
             outer,
             app_context.current(),
             is_async=is_async,
@@ -359,7 +358,7 @@ class Recorder:
         """Take in a call that another library saw from end to end; its times are those of the payload."""
         start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
         span = emit.start_span(self._tracer, payload.operation, outer, start_ns)
-        ids = _ids(span, outer)
+        ids = ids_of(span, outer)
         payload = payload.model_copy(update={"trace_id": ids.trace_id})
         attributes = llmlog.encode(payload)
         self._stats.count("captured")
@@ -392,18 +391,3 @@ class Recorder:
 def _is_same(url: Any, other: Any) -> bool:
     """Whether a client below asks for the same: URLs of two libraries are never equal, nor written alike."""
     return bool(url.path == other.path and url.netloc == other.netloc)
-
-
-def _ids(span: Span, outer: Context) -> Ids:
-    """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
-    own, parent = span.get_span_context(), getattr(span, "parent", _UNTOLD)
-    if parent is _UNTOLD or not own.is_valid:
-        parent = trace.get_current_span(outer).get_span_context()
-        if not own.is_valid or own.span_id == parent.span_id:
-            trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
-            own = SpanContext(trace_id, int.from_bytes(os.urandom(8)) or 1, is_remote=False)
-    return Ids(
-        trace.format_trace_id(own.trace_id),
-        trace.format_span_id(own.span_id),
-        trace.format_span_id(parent.span_id) if parent is not None and parent.is_valid else None,
-    )

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_llmlog import config, emit
 from otel_llmlog.capture import patch
-from otel_llmlog.capture.call import Ids
 from otel_llmlog.capture.counting import TokenCounter
+from otel_llmlog.capture.ids import Ids
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.demo.provider import LocalProvider
