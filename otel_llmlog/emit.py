@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, StatusCode, Tracer
 
 from otel_llmlog.dialects import audit
 from otel_llmlog.dialects.llmlog import Attributes
@@ -55,11 +55,6 @@ _PROVIDER_NAMES = {
 def tracer(version: str, *, copies: bool = False) -> Tracer:
     """Our tracer, of whatever provider is set now or later. `copies`: the rows travel as spans of their own."""
     return trace.get_tracer(SCOPE, version, attributes={COPY: TRACE_COPY} if copies else None)
-
-
-def start_span(tracer: Tracer, operation: str, context: Context, start_ns: int) -> Span:
-    """Start the span of a call, on the app's thread. What is written on it waits until the request has been read."""
-    return tracer.start_span(operation, context, SpanKind.CLIENT, start_time=start_ns)
 
 
 def end_span(span: Span, payload: CallPayload, attributes: Attributes, end_ns: int) -> None:

@@ -24,13 +24,10 @@ class Ids(NamedTuple):
 def ids_of(span: Span, outer: Context) -> Ids:
     """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
     own, parent = span.get_span_context(), getattr(span, "parent", _UNTOLD)
-    if parent is _UNTOLD or not own.is_valid:
+    if parent is _UNTOLD:
         parent = trace.get_current_span(outer).get_span_context()
         if not own.is_valid or own.span_id == parent.span_id:
             trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
             own = SpanContext(trace_id, int.from_bytes(os.urandom(8)) or 1, is_remote=False)
-    return Ids(
-        trace.format_trace_id(own.trace_id),
-        trace.format_span_id(own.span_id),
-        trace.format_span_id(parent.span_id) if parent is not None and parent.is_valid else None,
-    )
+    above = f"{parent.span_id:016x}" if parent is not None and parent.is_valid else None
+    return Ids(f"{own.trace_id:032x}", f"{own.span_id:016x}", above)

@@ -57,6 +57,8 @@ class _Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     facts: dict[str, str]
 
 
+# Half a surrogate pair from a provider's JSON, an integer of more than 64 bits, a type of the app's own.
+_UNFIT = (ValueError, TypeError, OverflowError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcome = msgspec.msgpack.Decoder(_Outcome).decode
 _decode_intent = msgspec.msgpack.Decoder(_Intent).decode
@@ -84,7 +86,11 @@ def decode_record(payload: bytes) -> Record | None:
 def encode_intent(intent: Intent) -> bytes:
     """The intent as bytes. On the app's thread: this is the quick one."""
     i = intent
-    return _bytes((_FORMAT, i.trace_id, i.span_id, i.parent_span_id, i.start_ns, i.service_name, i.facts))
+    fields = (_FORMAT, i.trace_id, i.span_id, i.parent_span_id, i.start_ns, i.service_name, i.facts)
+    try:
+        return _encode(fields)
+    except _UNFIT:
+        return _encode(tuple(_fit(field, 0) for field in fields))
 
 
 def decode_intent(payload: bytes) -> Intent | None:
@@ -101,8 +107,7 @@ def decode_intent(payload: bytes) -> Intent | None:
 def _bytes(fields: tuple[Any, ...]) -> bytes:
     try:
         return _encode(fields)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        # Half a surrogate pair from a provider's JSON, an integer of more than 64 bits, a type of the app's own.
+    except _UNFIT:
         return _encode(tuple(_fit(field, 0) for field in fields))
 
 

@@ -214,8 +214,9 @@ class Log:
             and self._retry_at <= monotonic() < self._check_at
             and segment.size + size <= self._segment_bytes
             and self._own_bytes + self._other_bytes + size <= self._max_bytes
-            and self._write(segment, frames.encode(frames.INTENT, ticket, intent, segment.seed))
+            and segment.put(frames.encode(frames.INTENT, ticket, intent, segment.seed))
         ):
+            self._own_bytes += size
             return segment
         return None
 

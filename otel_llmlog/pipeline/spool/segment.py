@@ -57,17 +57,20 @@ class Segment:
                 self.close()
                 raise
 
+    def put(self, data: bytes) -> bool:
+        """Append whole frames if the window takes them; False, and nothing is done, where they need a system call."""
+        window, end = self._window, self.size + len(data)
+        if window is None or end > window.end:
+            return False
+        window.put(self.size, data)
+        self.size = end
+        return True
+
     def write(self, data: bytes) -> None:
         """Append whole frames. Raises OSError, having taken back what was written of them."""
         end = self.size + len(data)
-        if self._mapped:
-            window = self._window
-            if window is None or end > window.end:
-                window = self._next_window(end)
-            if window is not None:
-                window.put(self.size, data)
-                self.size = end
-                return
+        if self._mapped and (self.put(data) or (self._next_window(end) is not None and self.put(data))):
+            return
         try:
             written = os.write(self.fd, data)
             if written != len(data):
