@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, addable
 from otel_llmlog.providers import anthropic, eventstream, lenient, openai, openai_streams, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
@@ -122,25 +122,20 @@ def usage_of(found: Any) -> Usage | None:
     """A TokenUsage: input without its cache reads and writes."""
     if not isinstance(found, dict) or not found:
         return None
-    read, written = _bounded(found.get("cacheReadInputTokens")), _bounded(found.get("cacheWriteInputTokens"))
+    read, written = addable(found.get("cacheReadInputTokens")), addable(found.get("cacheWriteInputTokens"))
     hour = sum(
-        _bounded(detail.get("inputTokens"))
+        addable(detail.get("inputTokens"))
         for detail in map(mapping, items(found.get("cacheDetails")))
         if detail.get("ttl") == "1h"
     )
     return Usage(
-        input_tokens=_bounded(found.get("inputTokens")) + read + written,
+        input_tokens=addable(found.get("inputTokens")) + read + written,
         output_tokens=integer(found.get("outputTokens")),
         cache_read_tokens=read,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(hour, written),
         source="provider",
     )
-
-
-def _bounded(value: Any) -> int:
-    """A count fit for adding: one broken part must not spoil the sum."""
-    return Usage(input_tokens=integer(value)).input_tokens
 
 
 def _tiered(usage: Usage | None, tier: Any) -> Usage | None:
@@ -355,7 +350,7 @@ def _vendors_own(reading: lenient.Reading) -> Usage | None:
     if "prompt_token_count" in reading.fields:
         counts = (reading.get("prompt_token_count"), reading.get("generation_token_count"))
     elif "inputTextTokenCount" in reading.fields:
-        made = [_bounded(mapping(result).get("tokenCount")) for result in items(reading.get("results"))]
+        made = [addable(mapping(result).get("tokenCount")) for result in items(reading.get("results"))]
         counts = (reading.get("inputTextTokenCount"), sum(made))
     else:
         return None
@@ -382,8 +377,8 @@ def read_invoke_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
     facts = _vendor_stream(chunks, ends, pieces, content)
     counted = mapping(metrics)
     read, written = (
-        _bounded(counted.get("cacheReadInputTokenCount")),
-        _bounded(counted.get("cacheWriteInputTokenCount")),
+        addable(counted.get("cacheReadInputTokenCount")),
+        addable(counted.get("cacheWriteInputTokenCount")),
     )
     usage = facts.usage or (
         usage_of(
