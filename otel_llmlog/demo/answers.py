@@ -11,7 +11,7 @@ import re
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_llmlog.demo import anthropic_wire, faults, openai_wire
+from otel_llmlog.demo import anthropic_wire, faults, openai_responses, openai_wire
 from otel_llmlog.demo.framing import Request, read_shape
 from otel_llmlog.demo.replies import Call, Failure, Reply, dump
 from otel_llmlog.demo.scenarios import Ask, AskError, last_text, read_ask
@@ -43,7 +43,7 @@ class Route(NamedTuple):
 _ROUTES: tuple[Route, ...] = (
     Route("/chat/completions", "messages", "chatcmpl-", openai_wire.chat, openai_wire),
     Route("/completions", "prompt", "cmpl-", openai_wire.completions, openai_wire),
-    Route("/responses", "input", "resp_", openai_wire.responses, openai_wire),
+    Route("/responses", "input", "resp_", openai_responses.responses, openai_responses),
     Route("/embeddings", "input", "req_", openai_wire.embeddings, openai_wire),
     Route("/v1/messages", "messages", "msg_", anthropic_wire.messages, anthropic_wire),
     Route("/v1/messages/count_tokens", "messages", "req_", anthropic_wire.count_tokens, anthropic_wire),
@@ -113,7 +113,7 @@ class Answers:
 
     def _stored_copy(self, call: Call, reply: Reply) -> Reply:
         if call.path.endswith("/responses") and call.body.get("store") is not False:
-            response = openai_wire.finished_response(call)
+            response = openai_responses.finished_response(call)
             self._stored[response["id"]] = dump(response, call.ask)
             if len(self._stored) > MAX_STORED_RESPONSES:
                 self._stored.popitem(last=False)
