@@ -149,8 +149,8 @@ class StandardLoggingPayload(_Part):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     startTime: float  # noqa: N815 - LiteLLM's name
-    endTime: float  # noqa: N815
-    completionStartTime: float | None = None  # noqa: N815
+    endTime: float  # noqa: N815 - the same
+    completionStartTime: float | None = None  # noqa: N815 - the same
     response_time: float = 0.0
     model_map_information: StandardLoggingModelInformation = StandardLoggingModelInformation()
     model: str = ""
