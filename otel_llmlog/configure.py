@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import _logs, trace
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped in the library
 from opentelemetry.sdk.environment_variables import (
     OTEL_SDK_DISABLED,
 )

@@ -149,8 +149,8 @@ class StandardLoggingPayload(_Part):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     startTime: float  # noqa: N815 - LiteLLM's name
-    endTime: float  # noqa: N815
-    completionStartTime: float | None = None  # noqa: N815
+    endTime: float  # noqa: N815 - the same
+    completionStartTime: float | None = None  # noqa: N815 - the same
     response_time: float = 0.0
     model_map_information: StandardLoggingModelInformation = StandardLoggingModelInformation()
     model: str = ""
@@ -174,16 +174,19 @@ class StandardLoggingPayload(_Part):
     guardrail_information: list[StandardLoggingGuardrailInformation] | None = None  # (+)
 
 
-def _count(value: Any) -> int:
-    """A count that can be added up: a negative, fractional, absurd or non-numeric one is 0."""
+def addable(value: Any) -> int:
+    """A count that can be added up: a negative, fractional, absurd or non-numeric one is 0.
+
+    A sum is made of such, lest one broken part spoil it: the sum itself would be 0.
+    """
     if type(value) is int:
         return value if 0 <= value <= MAX_COUNT else 0
     if type(value) is float and value.is_integer():
-        return _count(int(value))
+        return addable(int(value))
     return 0
 
 
-Count = Annotated[int, BeforeValidator(_count)]
+Count = Annotated[int, BeforeValidator(addable)]
 
 
 def milliseconds(seconds: Any) -> int:

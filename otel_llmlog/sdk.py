@@ -29,7 +29,7 @@ def ensure_provider(version: str, stats: Stats) -> None:
         return
     try:
         with _environment(defaults(os.environ)):
-            _OTelSDKConfigurator().configure(auto_instrumentation_version=version)  # type: ignore[no-untyped-call]
+            _OTelSDKConfigurator().configure(auto_instrumentation_version=version)  # type: ignore[no-untyped-call] # untyped in the library
     except Exception as error:  # an exporter that is named but not installed, say
         stats.warn("otel", f"OpenTelemetry could not be set up from OTEL_* variables: {error}")
 

@@ -141,16 +141,14 @@ class _Exchange:
             for operation, details in routes.events(
                 self._match, None if self._too_long else bytes(self._request), bytes(self._answer), status, error
             ):
-                recording.record(
-                    operation,
-                    **{  # type: ignore[arg-type]
-                        **details,
-                        **who,
-                        "source": "asgi",
-                        "route": f"{self._scope['method']} {self._scope.get('path', '')}",
-                        "requester_ip_address": client[0] if client else None,
-                    },
-                )
+                told: dict[str, Any] = {
+                    **details,
+                    **who,
+                    "source": "asgi",
+                    "route": f"{self._scope['method']} {self._scope.get('path', '')}",
+                    "requester_ip_address": client[0] if client else None,
+                }
+                recording.record(operation, **told)
         except Exception as failed:  # the app's answer is on its way, whatever we make of it
             recording.warn("audit.asgi", f"a management request could not be recorded: {type(failed).__name__}")
 
@@ -196,7 +194,7 @@ def install(own: Mapping[str, str]) -> None:
 
 def remove() -> None:
     """Give Starlette its own `__call__` back."""
-    global _original, _table  # noqa: PLW0603
+    global _original, _table  # noqa: PLW0603 - see `install`
     _table = None
     if _original is not None:
         cls, original, ours = _original
@@ -206,7 +204,7 @@ def remove() -> None:
 
 
 def _wrap(module: Any) -> None:
-    global _original  # noqa: PLW0603
+    global _original  # noqa: PLW0603 - see `install`
     table = _table
     if table is None or _original is not None:
         return

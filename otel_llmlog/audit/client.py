@@ -74,12 +74,10 @@ def _record(
     status = response.status_code if response is not None else None
     answer = _content(response) if response is not None else None
     for operation, details in routes.events(match, body, answer, status, error):
-        recording.record(
-            operation,
-            **{  # type: ignore[arg-type]
-                **details,
-                **routes.actor(headers),
-                "source": "client",
-                "route": f"{request.method} {request.url.path}",
-            },
-        )
+        told: dict[str, Any] = {
+            **details,
+            **routes.actor(headers),
+            "source": "client",
+            "route": f"{request.method} {request.url.path}",
+        }
+        recording.record(operation, **told)

@@ -217,7 +217,7 @@ def _given(state: ORMExecuteState) -> list[dict[str, Any]]:
         return [dict(one) for one in (parameters if isinstance(parameters, list) else [parameters])]
     compiled: Any = state.statement
     # SQLAlchemy has no other names for them.
-    rows = compiled._multi_values[0] if compiled._multi_values else [compiled._values or {}]  # noqa: SLF001
+    rows = compiled._multi_values[0] if compiled._multi_values else [compiled._values or {}]  # noqa: SLF001 - see above
     return [{str(getattr(c, "key", c)): getattr(v, "value", v) for c, v in row.items()} for row in rows]
 
 

@@ -51,66 +51,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import binascii
 import json
-import re
 import signal
 import sys
 import threading
 import time
-from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from otel_llmlog.demo import anthropic_wire, openai_wire
+from otel_llmlog.demo.answers import Answers, Route
 from otel_llmlog.demo.framing import MAX_HEADER_BYTES, Line, Request, deliver, read_request, read_shape
-from otel_llmlog.demo.replies import Call, Failure, Reply, dump
-from otel_llmlog.demo.scenarios import Ask, AskError, last_text, read_ask
+from otel_llmlog.demo.replies import Call
+from otel_llmlog.demo.scenarios import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-# Responses kept for GET /responses/{id}; a test needs few, a load test must not grow.
-MAX_STORED_RESPONSES = 1_000
 # Requests kept for reading. At 1 KB a request this is 100 MB.
 DEFAULT_KEEP_REQUESTS = 100_000
 # A load test opens all its connections at once.
 BACKLOG = 1_024
 START_SECONDS = 10.0
-# Shorter than an SDK's own back-off, so that a retry test takes milliseconds.
-DEFAULT_RETRY_AFTER_SECONDS = 0.02
-
-_HTML = b"<!doctype html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
-_MODEL_IN_PATH = re.compile(r"/openai/deployments/([^/]+)/|/models/([^/:]+):[A-Za-z]+$|/model/([^/]+)/")
-_RESPONSE_PATH = re.compile(r"/responses/([^/]+)$")
-
-
-class Route(NamedTuple):
-    """One API: requests whose path ends with `suffix`."""
-
-    suffix: str
-    content: str
-    """The field a request cannot do without."""
-    prefix: str
-    make: Callable[[Call], Reply]
-    wire: Any = None
-    """Whose `headers(call)`, `error(call, failure)` and `stream_error(call, failure)` are used."""
-    text: Callable[[dict[str, Any]], str] = last_text
-    """The last thing the user said, of a request's body."""
-
-
-# Longest first where one ends with another.
-_ROUTES: tuple[Route, ...] = (
-    Route("/chat/completions", "messages", "chatcmpl-", openai_wire.chat, openai_wire),
-    Route("/completions", "prompt", "cmpl-", openai_wire.completions, openai_wire),
-    Route("/responses", "input", "resp_", openai_wire.responses, openai_wire),
-    Route("/embeddings", "input", "req_", openai_wire.embeddings, openai_wire),
-    Route("/v1/messages", "messages", "msg_", anthropic_wire.messages, anthropic_wire),
-    Route("/v1/messages/count_tokens", "messages", "req_", anthropic_wire.count_tokens, anthropic_wire),
-)
 
 
 @dataclass(slots=True)
@@ -177,7 +140,7 @@ class LocalProvider:
         self._port = port
         self._log_path = log_path
         self._keep_requests = keep_requests
-        self._routes = (*routes, *_ROUTES)
+        self._answers = Answers(routes)
         self._log: TextIO | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -186,8 +149,6 @@ class LocalProvider:
         self._broken: BaseException | None = None
         self._changed = threading.Condition()
         self._number = 0
-        self._failures: Counter[str] = Counter()
-        self._stored: OrderedDict[str, bytes] = OrderedDict()
         self.requests: list[ServedRequest] = []
         """What was served, oldest first; the oldest tenth goes when `keep_requests` is passed."""
 
@@ -308,7 +269,9 @@ class LocalProvider:
         self._remember(served)
         keep = request.headers.get("connection", "").lower() != "close"
         try:
-            reply, ask = self._reply(call, request, served)
+            call, reply, ask = self._answers.answer(call, request)
+            if call.body:
+                served.id, served.model, served.scenario = call.id, str(call.body["model"]), call.ask.scenario
             served.status = reply.status
             if reply.status >= 400:
                 served.id = served.request_id
@@ -352,157 +315,6 @@ class LocalProvider:
                 "ended": served.outcome,
             }
             self._log.write(json.dumps(entry) + "\n")
-
-    # --- what to reply
-
-    def _reply(self, call: Call, request: Request, served: ServedRequest) -> tuple[Reply, Ask]:
-        if call.path == "/healthz":
-            return Reply("", b"ok\n", content_type="text/plain"), Ask()
-        route = next((route for route in self._routes if call.path.endswith(route.suffix)), None)
-        if route is None or request.method != "POST":
-            return self._elsewhere(call, request), Ask()
-        try:
-            call = call._replace(prefix=route.prefix, wire=route.wire)
-            call = _read_call(call, request, route)
-            served.scenario = call.ask.scenario
-            served.model = str(call.body["model"])
-            served.id = call.id
-            read_shape(call.ask)
-            return self._play(call, route.make), call.ask
-        except AskError as bad:
-            # Shown plainly even if the scenario that could not be read would have broken the framing.
-            return _failed(call, Failure(400, str(bad), code="bad_scenario")), Ask()
-        except RecursionError:
-            return _failed(call, Failure(400, "The request is nested too deeply.")), Ask()
-
-    def _elsewhere(self, call: Call, request: Request) -> Reply:
-        if request.method == "GET" and (found := _RESPONSE_PATH.search(call.path)):
-            stored = self._stored.get(found[1])
-            if stored is not None:
-                return Reply(openai_wire.headers(call), stored)
-            return _failed(call, Failure(404, f"No response with id '{found[1]}' is stored.", code="not_found"))
-        return _failed(call, Failure(404, f"Nothing is served at {request.method} {call.path}.", code="unknown_url"))
-
-    def _play(self, call: Call, make: Callable[[Call], Reply]) -> Reply:
-        ask = call.ask
-        if ask.scenario == "plain":
-            return self._stored_copy(call, make(call))
-        if ask.scenario == "error" or (ask.scenario == "error_in_stream" and not call.stream):
-            failing = self._still_failing(ask)
-            return _failed(call, _failure(ask)) if failing else self._stored_copy(call, make(call))
-        if ask.scenario == "raw":
-            return _raw(call)
-        reply = make(call)
-        if ask.scenario == "litellm_proxy":
-            reply.headers += _litellm_headers(call)
-        elif ask.scenario == "not_json":
-            return Reply(reply.headers, _HTML, status=ask.whole("status", 200), content_type="text/html")
-        _damage(call, reply)
-        return self._stored_copy(call, reply)
-
-    def _stored_copy(self, call: Call, reply: Reply) -> Reply:
-        if call.path.endswith("/responses") and call.body.get("store") is not False:
-            response = openai_wire.finished_response(call)
-            self._stored[response["id"]] = dump(response, call.ask)
-            if len(self._stored) > MAX_STORED_RESPONSES:
-                self._stored.popitem(last=False)
-        return reply
-
-    def _still_failing(self, ask: Ask) -> bool:
-        times = ask.whole("times", -1)
-        if times < 0:
-            return True
-        key = ask.params.get("key", "")
-        self._failures[key] += 1
-        return self._failures[key] <= times
-
-
-def _read_call(call: Call, request: Request, route: Route) -> Call:
-    try:
-        body = json.loads(request.body)
-    except ValueError:
-        raise AskError("The body of the request is not JSON.") from None
-    if not isinstance(body, dict):
-        raise AskError("The body of the request is not a JSON object.")
-    if (found := _MODEL_IN_PATH.search(call.path)) is not None:
-        body.setdefault("model", found[found.lastindex or 1])
-    if call.path.endswith((":streamGenerateContent", ":streamRawPredict", "/converse-stream", "-response-stream")):
-        body["stream"] = True
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise AskError("model: a model name is required.")
-    if route.content not in body and not (route.content == "input" and "previous_response_id" in body):
-        raise AskError(f"{route.content}: this field is required.")
-    return call._replace(body=body, ask=read_ask(request.headers, route.text(body)))
-
-
-def _failed(call: Call, failure: Failure) -> Reply:
-    wire = call.wire or openai_wire
-    head = wire.headers(call) + "".join(f"{name}: {value}\r\n" for name, value in failure.headers.items())
-    return Reply(head, wire.error(call, failure), status=failure.status)
-
-
-def _failure(ask: Ask) -> Failure:
-    status = ask.whole("status", 500)
-    if not 200 <= status <= 599:
-        raise AskError(f"status must be from 200 to 599, found {status}")
-    headers = {}
-    if status == 429 or status >= 500 or "retry_after" in ask.params:
-        wait = ask.seconds("retry_after", DEFAULT_RETRY_AFTER_SECONDS)
-        headers = {"retry-after": f"{wait:.0f}" if wait >= 1 else "1", "retry-after-ms": f"{wait * 1000:.0f}"}
-    return Failure(
-        status,
-        ask.params.get("message", f"The local provider was asked to answer {status}."),
-        ask.params.get("type"),
-        ask.params.get("code"),
-        ask.params.get("param"),
-        headers,
-    )
-
-
-def _raw(call: Call) -> Reply:
-    try:
-        body = base64.b64decode(call.ask.headers.get("x-raw-body", ""), validate=True)
-    except binascii.Error:
-        raise AskError("x-raw-body must be base64.") from None
-    kind = call.ask.headers.get("x-raw-content-type", "application/json")
-    wire = call.wire or openai_wire
-    head, status = wire.headers(call), call.ask.whole("status", 200)
-    if kind.startswith("text/event-stream"):
-        return Reply(head, events=[body], status=status, content_type=kind)
-    return Reply(head, body, status=status, content_type=kind)
-
-
-def _litellm_headers(call: Call) -> str:
-    ask = call.ask
-    cost = ask.params.get("cost") or (f"{ask.usage.cost}" if ask.usage.cost is not None else "0.000123")
-    return (
-        f"x-litellm-call-id: 00000000-0000-4000-8000-{call.number:012d}\r\n"
-        f"x-litellm-model-id: {ask.params.get('model_id', 'local-model-id')}\r\n"
-        f"x-litellm-model-group: {ask.params.get('group', call.model)}\r\n"
-        f"x-litellm-response-cost: {cost}\r\n"
-        "x-litellm-version: 1.0.0\r\n"
-        "x-litellm-key-spend: 0.5\r\n"
-    )
-
-
-def _damage(call: Call, reply: Reply) -> None:
-    """Change the content of a good reply as the scenario says; `framing` breaks the sending."""
-    ask = call.ask
-    events = reply.events
-    if ask.scenario == "empty":
-        reply.body, reply.events = b"", None if events is None else []
-    elif ask.scenario == "invalid_json" and events is None:
-        reply.body = reply.body[: len(reply.body) * 2 // 3]
-    if events is None:
-        return
-    after = min(max(ask.whole("after", 2), 0), len(events) - 1)
-    if ask.scenario == "invalid_json":
-        events[after] = events[after][: len(events[after]) * 2 // 3].rstrip() + b"\n\n"
-    elif ask.scenario == "no_terminator":
-        del events[max(0, ask.whole("keep", len(events) - 1)) :]
-    elif ask.scenario == "error_in_stream":
-        wire = call.wire or openai_wire
-        events[after:] = wire.stream_error(call, _failure(ask))
 
 
 def main(argv: list[str] | None = None) -> int:

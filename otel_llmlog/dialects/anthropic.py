@@ -6,7 +6,6 @@ Seen with anthropic 2.12, which makes them by default wherever a tracer provider
 from __future__ import annotations
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.dialects.values import count, word
@@ -26,11 +25,10 @@ def is_theirs(span: Span) -> bool:
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for other requests of the SDK."""
-    get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation.__class__ is not str or operation not in OPERATIONS:
+    found = genai.call(NAME, span, content)
+    if found is None:
         return None
-    found = genai.facts(NAME, span, operation, content)
+    get = span.attributes.get
     found.cache_write_1h_tokens = count(get("anthropic.usage.cache_creation.ephemeral_1h_input_tokens"))
     found.service_tier = get("anthropic.response.service_tier")
     if not found.finish_reasons and (reason := word(get("anthropic.message.stop_reason"))):

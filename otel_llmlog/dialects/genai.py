@@ -1,7 +1,7 @@
 """OpenTelemetry's GenAI conventions, the current and the older names, as the official instrumentations write them.
 
 The names moved to open-telemetry/semantic-conventions-genai, and the published constants are older: they are written
-out here. Other dialects that build on these conventions read them with `facts` and put their own on top.
+out here. Other dialects that build on these conventions read them with `call` and put their own on top.
 """
 
 from __future__ import annotations
@@ -38,14 +38,24 @@ _PARAMETERS = (
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for agents, tools, workflows and everything else."""
+    return call(NAME, span, content)
+
+
+def call(dialect: str, span: Span, content: bool, legacy: str | None = None) -> Facts | None:
+    """What a span says in the words of the conventions; None when its operation is none of ours.
+
+    `legacy`: its operation by an older name that only the dialect knows, for spans that have no other.
+    """
     operation = span.attributes.get(OPERATION)
+    if operation is None:
+        operation = legacy
     if operation.__class__ is not str or operation not in OPERATIONS:
         return None
-    return facts(NAME, span, operation, content)
+    return facts(dialect, span, operation, content)
 
 
 def facts(dialect: str, span: Span, operation: str, content: bool) -> Facts:
-    """What a span says in the words of the conventions."""
+    """The same of a span that is known to be a call."""
     get = span.attributes.get
     read = _first(get, "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens")
     write = _first(

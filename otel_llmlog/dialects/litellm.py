@@ -10,7 +10,6 @@ import re
 from decimal import Decimal
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.dialects.values import cost, count, flag, mapping, names
@@ -42,14 +41,13 @@ def is_theirs(span: Span) -> bool:
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for the proxy's other spans: authentication, databases, guardrails."""
-    get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation is None:
-        legacy = get("llm.request.type")
-        operation = _OPERATIONS.get(legacy) if legacy.__class__ is str else None
-    if operation.__class__ is not str or operation not in OPERATIONS or span.name.startswith(_RAW):
+    if span.name.startswith(_RAW):
         return None
-    found = genai.facts(NAME, span, operation, content)
+    get = span.attributes.get
+    legacy = get("llm.request.type")
+    found = genai.call(NAME, span, content, _OPERATIONS.get(legacy) if legacy.__class__ is str else None)
+    if found is None:
+        return None
     hidden = mapping(get("hidden_params"))
     found.api_base = hidden.get("api_base") or get("litellm.api_base")
     counted = get("metadata.usage_object")

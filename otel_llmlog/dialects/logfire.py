@@ -7,7 +7,6 @@ stream has ended one with `logfire.span_type` `log`, that has all of it and no d
 from __future__ import annotations
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.dialects.values import cost, count, mapping
@@ -27,11 +26,10 @@ def is_theirs(span: Span) -> bool:
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for the half of a stream that knows nothing, and for everything else."""
-    get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation.__class__ is not str or operation not in OPERATIONS:
+    found = genai.call(NAME, span, content)
+    if found is None:
         return None
-    found = genai.facts(NAME, span, operation, content)
+    get = span.attributes.get
     is_log = get("logfire.span_type") == "log"
     if not (is_log or found.failed or found.input_tokens is not None or found.response_id is not None):
         return None

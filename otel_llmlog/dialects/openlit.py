@@ -6,7 +6,6 @@ Seen with openlit 1.45.
 from __future__ import annotations
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.dialects.values import cost, seconds
@@ -26,11 +25,10 @@ def is_theirs(span: Span) -> bool:
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for its agents, tools, databases and frameworks."""
-    get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation.__class__ is not str or operation not in OPERATIONS:
+    found = genai.call(NAME, span, content)
+    if found is None:
         return None
-    found = genai.facts(NAME, span, operation, content)
+    get = span.attributes.get
     found.estimated_cost = cost(get("gen_ai.usage.cost"))
     found.end_user = found.end_user or get("gen_ai.request.user")
     if found.stream and found.first_token_seconds is None:

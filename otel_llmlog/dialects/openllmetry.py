@@ -6,7 +6,6 @@ Seen with opentelemetry-instrumentation-openai and -anthropic 0.62.
 from __future__ import annotations
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 
@@ -33,13 +32,10 @@ def is_theirs(span: Span) -> bool:
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for workflows, tasks, agents and tools."""
     get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation is None:
-        legacy = get(LEGACY)
-        operation = _OPERATIONS.get(legacy) if legacy.__class__ is str else None
-    if operation.__class__ is not str or operation not in OPERATIONS:
+    legacy = get(LEGACY)
+    found = genai.call(NAME, span, content, _OPERATIONS.get(legacy) if legacy.__class__ is str else None)
+    if found is None:
         return None
-    found = genai.facts(NAME, span, operation, content)
     found.api_base = get("gen_ai.openai.api_base")
     properties = "traceloop.association.properties."
     found.session_id = found.session_id or get(f"{properties}session_id") or get(f"{properties}chat_id")

@@ -7,7 +7,6 @@ apart: it is no session here.
 from __future__ import annotations
 
 from otel_llmlog.dialects import genai
-from otel_llmlog.dialects.call import OPERATIONS
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.span import Span
 from otel_llmlog.dialects.values import cost, count, seconds
@@ -28,11 +27,10 @@ def is_theirs(span: Span) -> bool:
 
 def read(span: Span, content: bool) -> Facts | None:
     """The call; None for agents and tools."""
-    get = span.attributes.get
-    operation = get(genai.OPERATION)
-    if operation.__class__ is not str or operation not in OPERATIONS:
+    found = genai.call(NAME, span, content)
+    if found is None:
         return None
-    found = genai.facts(NAME, span, operation, content)
+    get = span.attributes.get
     found.session_id = get("session.id")
     found.reasoning_tokens = found.reasoning_tokens or count(get("gen_ai.usage.details.reasoning_tokens"))
     found.estimated_cost = cost(get("operation.cost"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, addable
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
@@ -73,14 +73,14 @@ def usage_of(found: Any) -> Usage | None:
     """A usage object, counted as the GenAI conventions do: input with its cache reads and writes."""
     if not isinstance(found, dict) or not found:
         return None
-    read, written = _bounded(found.get("cache_read_input_tokens")), _bounded(found.get("cache_creation_input_tokens"))
+    read, written = addable(found.get("cache_read_input_tokens")), addable(found.get("cache_creation_input_tokens"))
     lifetimes = mapping(found.get("cache_creation"))
-    hour = _bounded(lifetimes.get("ephemeral_1h_input_tokens"))
-    written = max(written, hour + _bounded(lifetimes.get("ephemeral_5m_input_tokens")))
+    hour = addable(lifetimes.get("ephemeral_1h_input_tokens"))
+    written = max(written, hour + addable(lifetimes.get("ephemeral_5m_input_tokens")))
     tools = mapping(found.get("server_tool_use"))
     details = mapping(found.get("output_tokens_details"))
     return Usage(
-        input_tokens=_bounded(found.get("input_tokens")) + read + written,
+        input_tokens=addable(found.get("input_tokens")) + read + written,
         output_tokens=integer(found.get("output_tokens")),
         cache_read_tokens=read,
         cache_write_tokens=written,
@@ -93,11 +93,6 @@ def usage_of(found: Any) -> Usage | None:
         inference_geo=word(found.get("inference_geo")),
         source="provider",
     )
-
-
-def _bounded(value: Any) -> int:
-    """A count fit for adding: one broken part must not spoil the sum."""
-    return Usage(input_tokens=integer(value)).input_tokens
 
 
 def read_response(body: bytes, content: bool) -> ResponseFacts:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage
+from otel_llmlog.payload import Usage, addable
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
@@ -110,12 +110,7 @@ def _messages(reading: lenient.Reading) -> Any:
 def _by_modality(found: Any, *modalities: str) -> int:
     """Tokens of some modalities in a list of `ModalityTokenCount`."""
     counts = (mapping(item) for item in items(found))
-    return sum(_bounded(count.get("tokenCount")) for count in counts if enum(count.get("modality")) in modalities)
-
-
-def _bounded(value: Any) -> int:
-    """A count fit for adding: one broken part must not spoil the sum."""
-    return Usage(input_tokens=integer(value)).input_tokens
+    return sum(addable(count.get("tokenCount")) for count in counts if enum(count.get("modality")) in modalities)
 
 
 class _Grounding:
@@ -146,8 +141,8 @@ def usage_of(found: Any, grounding: _Grounding, model: str | None, *, complete: 
     """A `usageMetadata`, counted as the GenAI conventions do; None when there is none."""
     if not isinstance(found, dict) or not found:
         return None
-    prompt, said = _bounded(found.get("promptTokenCount")), _bounded(found.get("candidatesTokenCount"))
-    thoughts, tools = _bounded(found.get("thoughtsTokenCount")), _bounded(found.get("toolUsePromptTokenCount"))
+    prompt, said = addable(found.get("promptTokenCount")), addable(found.get("candidatesTokenCount"))
+    thoughts, tools = addable(found.get("thoughtsTokenCount")), addable(found.get("toolUsePromptTokenCount"))
     # Some models count thoughts within their candidates: then the total has no room for them.
     within = thoughts > 0 and integer(found.get("totalTokenCount")) == prompt + said + tools
     # Of a stream that ended early nobody knows what its tools were.
@@ -321,7 +316,7 @@ def _embedded(reading: lenient.Reading) -> Usage | None:
     if count is None:
         made = [mapping(mapping(one).get("embeddings")) for one in items(reading.get("predictions"))]
         counts = [found for one in made if (found := mapping(one.get("statistics")).get("token_count")) is not None]
-        count = sum(map(_bounded, counts)) if counts else None
+        count = sum(map(addable, counts)) if counts else None
     if count is None:
         # Older models are billed by the character, and count nothing else.
         characters = integer(mapping(reading.get("metadata")).get("billableCharacterCount"))

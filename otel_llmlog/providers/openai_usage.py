@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, milliseconds
+from otel_llmlog.payload import Usage, addable, milliseconds
 from otel_llmlog.providers.facts import ErrorFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
 
@@ -35,7 +35,7 @@ def usage_of(found: Any) -> Usage | None:
         said += reasoning
     if "reasoning_tokens" in found and isinstance(found.get("cost"), dict):
         # So does Perplexity, whose total has no room for it.
-        reasoning = _bounded(found["reasoning_tokens"])
+        reasoning = addable(found["reasoning_tokens"])
         said += reasoning
     cached = read.get("cached_tokens") or found.get("prompt_cache_hit_tokens") or found.get("cached_tokens")
     return Usage(
@@ -58,11 +58,6 @@ def usage_of(found: Any) -> Usage | None:
         source="provider",
         stated_cost=_stated_cost(found),
     )
-
-
-def _bounded(value: Any) -> int:
-    """A count fit for adding: one broken part must not spoil the sum."""
-    return Usage(input_tokens=integer(value)).input_tokens
 
 
 def with_tools(usage: Usage | None, output: Any, tools: Any) -> Usage | None:

@@ -158,7 +158,7 @@ def _id(given: bytes, length: int) -> str:
 
 def text(given: str | bytes) -> str:
     """Text that may be no UTF-8."""
-    return given if given.__class__ is str else given.decode("utf-8", "replace")  # type: ignore[union-attr]
+    return given if given.__class__ is str else given.decode("utf-8", "replace")  # type: ignore[union-attr] # its class tells, hot
 
 
 def attributes(pairs: Sequence[bytes]) -> dict[str, Any]:

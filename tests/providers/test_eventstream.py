@@ -8,7 +8,7 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 from hypothesis import given, settings, strategies as st
 
-from otel_llmlog.providers import bedrock
+from otel_llmlog.providers import bedrock, bedrock_invoke
 from otel_llmlog.providers.eventstream import frame, frames
 from tests.providers.cases import STREAMS
 
@@ -90,5 +90,5 @@ def test_a_recorded_stream_without_its_middle_never_counts_more(case) -> None:
 ))  # fmt: skip
 def test_counts_in_headers_are_never_negative_nor_broken(counts: dict[str, str]) -> None:
     headers = {f"x-amzn-bedrock-{name}-token-count": value for name, value in counts.items()}
-    usage = bedrock.refine(bedrock.read_invoke(json.dumps({"text": "x"}).encode(), False), headers).usage
+    usage = bedrock.refine(bedrock_invoke.read_response(json.dumps({"text": "x"}).encode(), False), headers).usage
     assert usage is None or (usage.input_tokens >= usage.cache_read_tokens >= 0 and usage.output_tokens >= 0)

@@ -7,7 +7,7 @@ Usage and scenarios are asked for as the provider's own documentation says. `cac
 from __future__ import annotations
 
 from otel_llmlog.demo import anthropic_wire, openai_wire
-from otel_llmlog.demo.provider import Route
+from otel_llmlog.demo.answers import Route
 from tests.wires import bedrock_wire, cohere_wire, gemini_wire, mistral_wire, ollama_wire, openai_likes
 
 ROUTES = (
