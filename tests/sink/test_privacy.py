@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from otel_llmlog.capture import reading
+from otel_llmlog.capture import failures
 from otel_llmlog.config import ContentSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.payload import CallPayload, StandardLoggingMetadata
@@ -103,7 +103,7 @@ OWN_TEXTS = [
     "the provider reported an error in its reply (overloaded_error)", "ConnectError while the reply was awaited",
     "the stream ended without its last event", "the reply could not be read: see notes in its metadata",
     "LiteLLM reports RateLimitError 429", "LiteLLM reports an error", terminated._WHY,
-    *(text for _, text in reading._ENDINGS.values()),
+    *(text for _, text in failures._ENDINGS.values()),
 ]  # fmt: skip
 
 
