@@ -20,7 +20,7 @@ _INT64 = range(-(1 << 63), 1 << 64)
 _Scalar = str | bool | int | float | None
 
 
-class Intent(msgspec.Struct, frozen=True):
+class Intent(msgspec.Struct, frozen=True, array_like=True, tag=_FORMAT, gc=False):
     """A request that goes out. Should its outcome never be noted, this is what is known of the call."""
 
     trace_id: str
@@ -47,21 +47,11 @@ class _Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: Kind = "span"
 
 
-class _Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    format: int
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
-    start_ns: int
-    service_name: str
-    facts: dict[str, str]
-
-
 # Half a surrogate pair from a provider's JSON, an integer of more than 64 bits, a type of the app's own.
 _UNFIT = (ValueError, TypeError, OverflowError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcome = msgspec.msgpack.Decoder(_Outcome).decode
-_decode_intent = msgspec.msgpack.Decoder(_Intent).decode
+_decode_intent = msgspec.msgpack.Decoder(Intent).decode
 
 
 def encode_record(record: Record) -> bytes:
@@ -85,23 +75,18 @@ def decode_record(payload: bytes) -> Record | None:
 
 def encode_intent(intent: Intent) -> bytes:
     """The intent as bytes. On the app's thread: this is the quick one."""
-    i = intent
-    fields = (_FORMAT, i.trace_id, i.span_id, i.parent_span_id, i.start_ns, i.service_name, i.facts)
     try:
-        return _encode(fields)
+        return _encode(intent)
     except _UNFIT:
-        return _encode(tuple(_fit(field, 0) for field in fields))
+        return _encode(Intent(*(_fit(field, 0) for field in msgspec.structs.astuple(intent))))
 
 
 def decode_intent(payload: bytes) -> Intent | None:
     """The intent in these bytes, None when they hold none."""
     try:
-        w = _decode_intent(payload)
+        return _decode_intent(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if w.format != _FORMAT:
-        return None
-    return Intent(w.trace_id, w.span_id, w.parent_span_id, w.start_ns, w.service_name, w.facts)
 
 
 def _bytes(fields: tuple[Any, ...]) -> bytes:
