@@ -26,9 +26,9 @@ def lines(rows: Sequence[Row]) -> tuple[bytes, Sequence[Row]]:
     return text + b"\n" if rows else b"", rows
 
 
-def is_plain(text: str, nulls: int = 0) -> bool:
-    """Whether a text, or fields put together of which so many are NULL, has nothing to escape."""
-    return text.count("\\") == nulls and not ("\n" in text or "\t" in text or "\r" in text or "\0" in text)
+def is_plain(text: str) -> bool:
+    """Whether a text, or texts put together, has nothing to escape."""
+    return not ("\\" in text or "\n" in text or "\t" in text or "\r" in text or "\0" in text)
 
 
 def field(text: str | None) -> str:
