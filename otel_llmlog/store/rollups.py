@@ -50,8 +50,12 @@ _json = msgspec.json.Encoder().encode
 _MOST_DIGITS = 15
 # Exact for any number of amounts of 40 digits on either side of the point.
 _EXACT = Context(prec=200)
-_HOURLY_FIELDS = 2 + len(_NAMES) + 2 + len(_TOKENS) + 1
-_SESSION_FIELDS = 8 + len(_TOKENS) + 1 + len(_LATEST)
+# Of a line of spend_hourly: the hour, the key, the names, and as sums the calls, those without a price, tokens, spend.
+_TOKEN_SUMS = slice(2 + len(_NAMES) + 2, 2 + len(_NAMES) + 2 + len(_TOKENS))
+_HOURLY_FIELDS = _TOKEN_SUMS.stop + 1
+# Of a line of session_totals: the session, three times, four counts, tokens, spend, and what it has of its latest call.
+_SESSION_TOKENS = slice(8, 8 + len(_TOKENS))
+_SESSION_FIELDS = _SESSION_TOKENS.stop + 1 + len(_LATEST)
 
 
 def _returned(column: str) -> str:
@@ -69,29 +73,47 @@ RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
 
 # The same names come again and again: a look is cheaper than a digest.
 @lru_cache(maxsize=8192)
+def _named(names: str) -> Row:
+    """Names as `Added` puts them together -> the key of their line, and each of them."""
+    return key(fields := names.split("\t")), *fields
+
+
 def key(names: Row) -> str:
     """What `llmlog.spend_hourly_key` makes of these names, which are fields."""
     return sha256(_json([*map(value, names)])).hexdigest()[:32]
 
 
 class Added:
-    """Rows by the lines of the rollups that they add to. Filled while the database stores the rows."""
+    """Rows by the lines of the rollups that they add to. Filled while the database stores the rows.
 
-    __slots__ = ("_described", "_hours", "_links", "_sessions")
+    Facts stand end to end in few lists, and lines are found by texts: so neither a row nor a line is an object that the
+    garbage collector has to look at, which would make it look at all others of the app, too.
+    """
+
+    __slots__ = ("_described", "_facts", "_further", "_hours", "_links", "_sessions")
 
     def __init__(self, *, described_too: bool = False) -> None:
         """`described_too`: spans of others may describe the same requests."""
         self._described = described.Described() if described_too else None
-        # Each line holds the facts of its rows end to end: that way a row leaves the garbage collector no work.
-        self._hours: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
+        # The hour and the names of a line -> where the facts of its first row begin.
+        self._hours: dict[str, int] = {}
+        self._facts: list[str] = []
+        # The facts of its further rows. Many lines are of one row.
+        self._further: defaultdict[str, list[str]] = defaultdict(list)
         self._sessions: defaultdict[str, list[str]] = defaultdict(list)
         self._links: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take in rows as they are stored, as `SpendLogRow`; only the columns in `RETURNED` need be there."""
-        hours, sessions = self._hours, self._sessions
+        hours, first, further, sessions = self._hours, self._facts, self._further, self._sessions
         for facts, names, session in zip(map(_facts, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
-            hours[facts[0][:_HOUR], names] += facts
+            # No field holds a tab.
+            line = facts[0][:_HOUR] + "\t".join(names)
+            if line in hours:
+                further[line] += facts
+            else:
+                hours[line] = len(first)
+                first += facts
             if session != NULL:
                 sessions[session] += facts
         self._links += chains.links(rows)
@@ -106,11 +128,7 @@ class Added:
         if not self._hours:
             return b""
         with localcontext(_EXACT):
-            hourly = [
-                (f"{hour}:00+00", key(names), *names, *_sums(line)) for (hour, names), line in self._hours.items()
-            ]
-            totals = [_session(session, line) for session, line in self._sessions.items()]
-        arrays = [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
+            arrays = [*self._hourly(), *self._totals()]
         function = b"add_to_rollups"
         if self._links or self._described is not None:
             function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
@@ -120,27 +138,43 @@ class Added:
             function, arrays = b"add_described", [*more, *arrays]
         return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
+    def _hourly(self) -> list[str]:
+        first, further = self._facts, self._further
+        lines: list[str] = []
+        for line, at in self._hours.items():
+            facts = first[at : at + _WIDTH]
+            if line in further:
+                facts += further[line]
+            lines += (f"{line[:_HOUR]}:00+00", *_named(line[_HOUR:]), *_sums(facts))
+        columns = _apart(lines, _HOURLY_FIELDS, _TOKEN_SUMS)
+        names = slice(2, 2 + len(_NAMES))
+        return [*map(_bare, columns[:2]), *map(_array, columns[names]), *map(_bare, columns[names.stop :])]
 
-def _sums(line: list[str]) -> tuple[Any, ...]:
-    """(calls, unpriced, tokens …, spend) of one line; the tokens and the spend as texts."""
+    def _totals(self) -> list[str]:
+        totals: list[str] = []
+        for session, facts in self._sessions.items():
+            totals += _session(session, facts)
+        columns = _apart(totals, _SESSION_FIELDS, _SESSION_TOKENS)
+        latest = _SESSION_FIELDS - len(_LATEST)
+        return [_array(columns[0]), *map(_bare, columns[1:latest]), *map(_array, columns[latest:])]
+
+
+def _sums(line: list[str]) -> tuple[str, ...]:
+    """(calls, unpriced, tokens …, spend) of one line, as texts."""
+    spend, status = line[_SPEND], line[_STATUS]
     if len(line) == _WIDTH:
-        # Many lines are of one row: its texts need no detour.
-        tokens, spend = line[_TOKENS_AT:_LATEST_AT], line[_SPEND]
-        if max(map(len, tokens)) > _MOST_DIGITS:
-            raise errors.NumericValueOutOfRange
-        return 1, int(spend == NULL and line[_STATUS] == "success"), *tokens, spend
-    sums = [sum(map(int, line[at::_WIDTH])) for at in range(_TOKENS_AT, _LATEST_AT)]
-    if max(sums) >= 10**_MOST_DIGITS:
-        raise errors.NumericValueOutOfRange
+        # Its texts need no detour.
+        return "1", "1" if spend == NULL and status == "success" else "0", *line[_TOKENS_AT:_LATEST_AT], spend
+    sums = [str(sum(map(int, line[at::_WIDTH]))) for at in range(_TOKENS_AT, _LATEST_AT)]
     spends = line[_SPEND::_WIDTH]
     amounts = [Decimal(spend) for spend in spends if spend != NULL]
     unpriced = 0
     if len(amounts) < len(spends):
         unpriced = [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success"))
-    return len(spends), unpriced, *map(str, sums), f"{sum(amounts):f}" if amounts else NULL
+    return str(len(spends)), str(unpriced), *sums, f"{sum(amounts):f}" if amounts else NULL
 
 
-def _session(session: str, line: list[str]) -> tuple[Any, ...]:
+def _session(session: str, line: list[str]) -> tuple[str, ...]:
     starts = line[_START::_WIDTH]
     last = max(starts)
     latest = starts.index(last) * _WIDTH
@@ -151,12 +185,20 @@ def _session(session: str, line: list[str]) -> tuple[Any, ...]:
         last,
         max(line[_END::_WIDTH]),
         calls,
-        line[_STATUS::_WIDTH].count("failure"),
+        str(line[_STATUS::_WIDTH].count("failure")),
         unpriced,
-        line[_CACHE_HIT::_WIDTH].count("t"),
+        str(line[_CACHE_HIT::_WIDTH].count("t")),
         *sums,
         *line[latest + _LATEST_AT : latest + _WIDTH],
     )
+
+
+def _apart(lines: list[str], width: int, tokens: slice) -> list[list[str]]:
+    """Lines that stand end to end, as columns. Raises NumericValueOutOfRange when their tokens are too many."""
+    columns = [lines[at::width] for at in range(width)]
+    if any(max(map(len, column), default=0) > _MOST_DIGITS for column in columns[tokens]):
+        raise errors.NumericValueOutOfRange
+    return columns
 
 
 def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
@@ -166,13 +208,20 @@ def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
     return [_array(column) for column in zip(*lines, strict=True)]
 
 
+def _bare(column: Sequence[str]) -> str:
+    """Numbers, times or keys as an array: nothing in them needs quotes."""
+    return "{" + ",".join(column).replace(NULL, "NULL") + "}"
+
+
 def _array(column: Sequence[Any]) -> str:
+    if not column:
+        return "{}"
     if column[0].__class__ is int:
         return "{" + ",".join(map(str, column)) + "}"
-    joined = '"' + '","'.join(column) + '"'
+    joined = '","'.join(column)
     # Most names need no escape, and one look at all of them is cheaper than one at each.
-    if joined.count("\\") == column.count(NULL) and joined.count('"') == 2 * len(column):
-        return "{" + joined.replace(f'"{NULL}"', "NULL") + "}"
+    if joined.count("\\") == (nulls := column.count(NULL)) and joined.count('"') == 2 * len(column) - 2:
+        return '{"' + joined + '"}' if not nulls else ('{"' + joined + '"}').replace(f'"{NULL}"', "NULL")
     return "{" + ",".join(["NULL" if text == NULL else _element(text) for text in column]) + "}"
 
 
