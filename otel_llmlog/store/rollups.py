@@ -7,8 +7,10 @@ grouped here, while the database is busy storing them, and it sees each group on
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from hashlib import sha256
@@ -50,12 +52,8 @@ _json = msgspec.json.Encoder().encode
 _MOST_DIGITS = 15
 # Exact for any number of amounts of 40 digits on either side of the point.
 _EXACT = Context(prec=200)
-# Of a line of spend_hourly: the hour, the key, the names, and as sums the calls, those without a price, tokens, spend.
-_TOKEN_SUMS = slice(2 + len(_NAMES) + 2, 2 + len(_NAMES) + 2 + len(_TOKENS))
-_HOURLY_FIELDS = _TOKEN_SUMS.stop + 1
-# Of a line of session_totals: the session, three times, four counts, tokens, spend, and what it has of its latest call.
-_SESSION_TOKENS = slice(8, 8 + len(_TOKENS))
-_SESSION_FIELDS = _SESSION_TOKENS.stop + 1 + len(_LATEST)
+# In a line, a text with one of these must stand in quotes; so must an empty one, or it would be NULL.
+_QUOTED = re.compile(r'[,()"\\]').search
 
 
 def _returned(column: str) -> str:
@@ -73,9 +71,9 @@ RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
 
 # The same names come again and again: a look is cheaper than a digest.
 @lru_cache(maxsize=8192)
-def _named(names: str) -> Row:
-    """Names as `Added` puts them together -> the key of their line, and each of them."""
-    return key(fields := names.split("\t")), *fields
+def _named(names: str) -> str:
+    """Names as `Added` puts them together -> the key of their line and each of them, as they stand in a line."""
+    return ",".join([key(fields := names.split("\t")), *map(_written, fields)])
 
 
 def key(names: Row) -> str:
@@ -128,7 +126,7 @@ class Added:
         if not self._hours:
             return b""
         with localcontext(_EXACT):
-            arrays = [*self._hourly(), *self._totals()]
+            arrays = [_lines(self._hourly()), _lines(itertools.starmap(_session, self._sessions.items()))]
         function = b"add_to_rollups"
         if self._links or self._described is not None:
             function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
@@ -138,67 +136,65 @@ class Added:
             function, arrays = b"add_described", [*more, *arrays]
         return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
-    def _hourly(self) -> list[str]:
+    def _hourly(self) -> Iterator[str]:
         first, further = self._facts, self._further
-        lines: list[str] = []
         for line, at in self._hours.items():
             facts = first[at : at + _WIDTH]
             if line in further:
                 facts += further[line]
-            lines += (f"{line[:_HOUR]}:00+00", *_named(line[_HOUR:]), *_sums(facts))
-        columns = _apart(lines, _HOURLY_FIELDS, _TOKEN_SUMS)
-        names = slice(2, 2 + len(_NAMES))
-        return [*map(_bare, columns[:2]), *map(_array, columns[names]), *map(_bare, columns[names.stop :])]
-
-    def _totals(self) -> list[str]:
-        totals: list[str] = []
-        for session, facts in self._sessions.items():
-            totals += _session(session, facts)
-        columns = _apart(totals, _SESSION_FIELDS, _SESSION_TOKENS)
-        latest = _SESSION_FIELDS - len(_LATEST)
-        return [_array(columns[0]), *map(_bare, columns[1:latest]), *map(_array, columns[latest:])]
+            yield f"{line[:_HOUR]}:00+00,{_named(line[_HOUR:])},{_calls(facts)},{_unpriced(facts)},{_sums(facts)}"
 
 
-def _sums(line: list[str]) -> tuple[str, ...]:
-    """(calls, unpriced, tokens …, spend) of one line, as texts."""
-    spend, status = line[_SPEND], line[_STATUS]
-    if len(line) == _WIDTH:
-        # Its texts need no detour.
-        return "1", "1" if spend == NULL and status == "success" else "0", *line[_TOKENS_AT:_LATEST_AT], spend
-    sums = [str(sum(map(int, line[at::_WIDTH]))) for at in range(_TOKENS_AT, _LATEST_AT)]
+def _calls(line: list[str]) -> int:
+    return len(line) // _WIDTH
+
+
+def _unpriced(line: list[str]) -> int:
     spends = line[_SPEND::_WIDTH]
-    amounts = [Decimal(spend) for spend in spends if spend != NULL]
-    unpriced = 0
-    if len(amounts) < len(spends):
-        unpriced = [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success"))
-    return str(len(spends)), str(unpriced), *sums, f"{sum(amounts):f}" if amounts else NULL
+    return [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success")) if NULL in spends else 0
 
 
-def _session(session: str, line: list[str]) -> tuple[str, ...]:
-    starts = line[_START::_WIDTH]
+def _sums(line: list[str]) -> str:
+    """Tokens and spend as they stand in a line. Raises NumericValueOutOfRange when the tokens are too many."""
+    if len(line) == _WIDTH:
+        # Many lines are of one row: its texts need no detour.
+        sums, spend = line[_TOKENS_AT:_LATEST_AT], line[_SPEND]
+    else:
+        sums = [str(sum(map(int, line[at::_WIDTH]))) for at in range(_TOKENS_AT, _LATEST_AT)]
+        amounts = [Decimal(spend) for spend in line[_SPEND::_WIDTH] if spend != NULL]
+        spend = f"{sum(amounts):f}" if amounts else NULL
+    if max(map(len, sums)) > _MOST_DIGITS:
+        raise errors.NumericValueOutOfRange
+    sums.append("" if spend == NULL else spend)
+    return ",".join(sums)
+
+
+def _session(session: str, line: list[str]) -> str:
+    starts, statuses = line[_START::_WIDTH], line[_STATUS::_WIDTH]
     last = max(starts)
     latest = starts.index(last) * _WIDTH
-    calls, unpriced, *sums = _sums(line)
     return (
-        session,
-        min(starts),
-        last,
-        max(line[_END::_WIDTH]),
-        calls,
-        str(line[_STATUS::_WIDTH].count("failure")),
-        unpriced,
-        str(line[_CACHE_HIT::_WIDTH].count("t")),
-        *sums,
-        *line[latest + _LATEST_AT : latest + _WIDTH],
+        f"{_written(session)},{min(starts)},{last},{max(line[_END::_WIDTH])},"
+        f"{_calls(line)},{statuses.count('failure')},{_unpriced(line)},{line[_CACHE_HIT::_WIDTH].count('t')},{_sums(line)},"
+        + ",".join(map(_written, line[latest + _LATEST_AT : latest + _WIDTH]))
     )
 
 
-def _apart(lines: list[str], width: int, tokens: slice) -> list[list[str]]:
-    """Lines that stand end to end, as columns. Raises NumericValueOutOfRange when their tokens are too many."""
-    columns = [lines[at::width] for at in range(width)]
-    if any(max(map(len, column), default=0) > _MOST_DIGITS for column in columns[tokens]):
-        raise errors.NumericValueOutOfRange
-    return columns
+def _lines(lines: Iterable[str]) -> str:
+    """An array of lines."""
+    joined = ')","('.join(lines)
+    return f'{{"({joined})"}}' if joined else "{}"
+
+
+def _written(field: str) -> str:
+    """A field as it stands in a line, which stands in an array."""
+    if field == NULL:
+        return ""
+    text = value(field) or ""
+    if text and not _QUOTED(text):
+        return text
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '\\"' + quoted.replace("\\", "\\\\").replace('"', '\\"') + '\\"'
 
 
 def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
@@ -208,20 +204,13 @@ def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:
     return [_array(column) for column in zip(*lines, strict=True)]
 
 
-def _bare(column: Sequence[str]) -> str:
-    """Numbers, times or keys as an array: nothing in them needs quotes."""
-    return "{" + ",".join(column).replace(NULL, "NULL") + "}"
-
-
 def _array(column: Sequence[Any]) -> str:
-    if not column:
-        return "{}"
     if column[0].__class__ is int:
         return "{" + ",".join(map(str, column)) + "}"
-    joined = '","'.join(column)
+    joined = '"' + '","'.join(column) + '"'
     # Most names need no escape, and one look at all of them is cheaper than one at each.
-    if joined.count("\\") == (nulls := column.count(NULL)) and joined.count('"') == 2 * len(column) - 2:
-        return '{"' + joined + '"}' if not nulls else ('{"' + joined + '"}').replace(f'"{NULL}"', "NULL")
+    if joined.count("\\") == column.count(NULL) and joined.count('"') == 2 * len(column):
+        return "{" + joined.replace(f'"{NULL}"', "NULL") + "}"
     return "{" + ",".join(["NULL" if text == NULL else _element(text) for text in column]) + "}"
 
 
