@@ -1,7 +1,7 @@
 """Rows -> COPY text, the form in which Postgres takes rows fastest.
 
 Always true: what is returned is valid UTF-8 without NUL, one line a row, and Postgres reads back the very values.
-A field is escaped where it is made, because most have nothing to escape and whoever makes them knows which.
+Whoever makes the fields of a row escapes them: most have nothing to escape, and one look at all of them tells.
 """
 
 from __future__ import annotations

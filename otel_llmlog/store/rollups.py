@@ -73,7 +73,8 @@ RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
 @lru_cache(maxsize=8192)
 def _named(names: str) -> str:
     """Names as `Added` puts them together -> the key of their line and each of them, as they stand in a line."""
-    return ",".join([key(fields := names.split("\t")), *map(_written, fields)])
+    fields = names.split("\t")
+    return ",".join([key(fields), *map(_written, fields)])
 
 
 def key(names: Row) -> str:

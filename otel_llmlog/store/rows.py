@@ -250,10 +250,8 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     others = _others(record, plan, given)
     values += others
     # NULL is left out here: a backslash is somebody's own then.
-    written = [
-        *plan.given_texts(given), record.trace_id, record.span_id, "" if parent is None else parent, record.service_name,
-        *[text for text in others[_TAGS:] if text is not NULL],
-    ]  # fmt: skip
+    written = [*plan.given_texts(given), record.trace_id, record.span_id, record.service_name]
+    written += [text for text in (parent, *others[_TAGS:]) if text is not None and text is not NULL]
     try:
         if is_plain("".join(written)):
             return tuple.__new__(SpendLogRow, values)
@@ -261,13 +259,9 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
         raise Odd("a text is not text") from None
     own = [attributes.get(key) for key in _TEXT_KEYS]
     own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
+    escaped = map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])
     documents = [text if text is NULL else field(safe(text)) for text in others[_TAGS + 1 :]]
-    return SpendLogRow(
-        *map(field, [*own, record.trace_id, record.span_id, parent, record.service_name]),
-        *others[:_TAGS],
-        field(others[_TAGS]),
-        *documents,
-    )
+    return SpendLogRow._make([*escaped, *others[:_TAGS], field(others[_TAGS]), *documents])
 
 
 def _others(record: Record, plan: _Plan, given: Sequence[Any]) -> list[str]:

@@ -207,7 +207,7 @@ class Session:
 
 def _run(pgconn: pq.abc.PGconn, statements: bytes) -> Generator[Any, Any, Sequence[pq.abc.PGresult]]:
     pgconn.send_query(statements)
-    results = yield from generators.execute(pgconn)
+    results: Sequence[pq.abc.PGresult] = yield from generators.execute(pgconn)
     for result in results:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             raise errors.error_from_result(result)

@@ -40,7 +40,7 @@ def checked(text: Any) -> str:
         _raw.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return _storable(text)
-    return text  # type: ignore[no-any-return]
+    return text
 
 
 def safe(text: str) -> str:
