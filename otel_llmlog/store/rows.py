@@ -250,18 +250,22 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     others = _others(record, plan, given)
     values += others
     # NULL is left out here: a backslash is somebody's own then.
-    written = [*plan.given_texts(given), record.trace_id, record.span_id, record.service_name]
-    written += [text for text in (parent, *others[_TAGS:]) if text is not None and text is not NULL]
+    texts = [*plan.given_texts(given), record.trace_id, record.span_id, record.service_name]
+    if parent is not None:
+        texts.append(parent)
+    documents = [text for text in others[_TAGS:] if text is not NULL]
     try:
-        if is_plain("".join(written)):
+        if is_plain("".join(texts + documents)):
             return tuple.__new__(SpendLogRow, values)
     except TypeError:
         raise Odd("a text is not text") from None
-    own = [attributes.get(key) for key in _TEXT_KEYS]
-    own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
-    escaped = map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])
-    documents = [text if text is NULL else field(safe(text)) for text in others[_TAGS + 1 :]]
-    return SpendLogRow._make([*escaped, *others[:_TAGS], field(others[_TAGS]), *documents])
+    if not is_plain("".join(texts)):
+        own = [attributes.get(key) for key in _TEXT_KEYS]
+        own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
+        values[: -len(others)] = map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])
+    tags_at = _TAGS - len(others)
+    values[tags_at:] = [field(others[_TAGS]), *[t if t is NULL else field(safe(t)) for t in others[_TAGS + 1 :]]]
+    return tuple.__new__(SpendLogRow, values)
 
 
 def _others(record: Record, plan: _Plan, given: Sequence[Any]) -> list[str]:
