@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from otel_llmlog.dialects.llmlog import PREFIX
 from otel_llmlog.redact import storable
-from otel_llmlog.store.values import Odd, document, storable_document
+from otel_llmlog.store.values import Odd, checked
 
 # Where two fields would meet under one name.
 RENAMED = {"metadata.guardrail_information": "metadata_guardrail_information"}
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     below: tuple[Part, ...]
 
 
-_Leaves = Callable[[Sequence[Any]], tuple[Any, ...]]
+_Leaves = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Layout(NamedTuple):
@@ -76,7 +76,7 @@ def layout(part: Part, at: Mapping[str, int]) -> Layout:
     inside = [(below.name, layout(below, at)) for below in part.below if _is_there(below, at)]
     return Layout(
         tuple(name for name, _ in leaves),
-        _getter([place for _, place in leaves]),
+        getter([place for _, place in leaves]),
         tuple((name, at[key]) for name, key in part.documents if key in at),
         tuple((name, inner.names, inner.leaves) for name, inner in inside if _is_flat(inner)),
         tuple((name, inner) for name, inner in inside if not _is_flat(inner)),
@@ -93,10 +93,11 @@ def _is_there(part: Part, at: Mapping[str, int]) -> bool:
     return any(key in at for key in keys) or any(_is_there(below, at) for below in part.below)
 
 
-def _getter(places: list[int]) -> _Leaves:
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda values: tuple([values[place] for place in places])
+def getter(places: list[int]) -> _Leaves:
+    """What takes the values at these places out of many."""
+    if len(places) == 1:
+        return itemgetter(slice(places[0], places[0] + 1))
+    return itemgetter(*places) if places else itemgetter(slice(0))
 
 
 def collect(values: Sequence[Any], layout: Layout) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def collect(values: Sequence[Any], layout: Layout) -> dict[str, Any]:
     # Names and leaves are of one length by construction, and this is hot.
     written = dict(zip(names, leaves(values)))  # noqa: B905
     for name, place in documents:
-        written[name] = msgspec.Raw(document(values[place]))
+        written[name] = msgspec.Raw(checked(values[place]))
     for name, inner_names, inner_leaves in flat:
         written[name] = dict(zip(inner_names, inner_leaves(values)))  # noqa: B905
     for name, inner in below:
@@ -116,13 +117,11 @@ def collect(values: Sequence[Any], layout: Layout) -> dict[str, Any]:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The object as JSON text that jsonb takes."""
+    """The object as JSON text, `checked` as that of documents is."""
     try:
-        encoded = _encode(found).decode()
+        return _encode(found).decode()
     except UnicodeEncodeError:
-        encoded = _encode(storable(found)).decode()
-    # jsonb refuses the escape of NUL. It may also be a backslash and five letters: the slow way tells.
-    return storable_document(encoded) if "\\u0000" in encoded else encoded
+        return _encode(storable(found)).decode()
 
 
 def _shown(path: str) -> str:

@@ -110,8 +110,8 @@ class PostgresExporter(Exporter):
             with self._failures_told():
                 session = self._connected()
                 self._remove_old_rows(session)
-                self._see_to_days(session, batch.calls)
-                if described.by_others(batch.calls):
+                self._see_to_days(session, batch.days)
+                if batch.described:
                     session.expect_described()
                 self._send(session, batch)
             before = batch
@@ -231,10 +231,10 @@ class PostgresExporter(Exporter):
 
         migrate.upgrade(self._url)
 
-    def _see_to_days(self, session: Session, records: Sequence[Record]) -> None:
+    def _see_to_days(self, session: Session, given: set[int]) -> None:
         today = time.time_ns() // _DAY_NS
         # Those to come are made before anybody needs them, at the first batch of a day at the latest.
-        days = {record.start_ns // _DAY_NS for record in records}.union(range(today, today + DAYS_AHEAD + 1))
+        days = given.union(range(today, today + DAYS_AHEAD + 1))
         for day in sorted(days - self._days):
             if -DAYS_BACK <= day - today <= DAYS_AHEAD:
                 session.make_partition(datetime.fromtimestamp(day * 86_400, UTC).date())
@@ -267,6 +267,9 @@ class _Batch:
         self.calls = _in_key_order(calls, self.rejected)
         self.chunks = [_Chunk(self.calls[at : at + CHUNK_ROWS]) for at in range(0, len(self.calls), CHUNK_ROWS)]
         self.sent: _Chunk | None = None
+        # Looked up here, while the server may be busy with the batch before.
+        self.days = {record.start_ns // _DAY_NS for record in self.calls}
+        self.described = described.by_others(self.calls)
 
     def format_while(self, session: Session) -> None:
         """Format the first rows while the server is busy with others."""

@@ -7,8 +7,10 @@ grouped here, while the database is busy storing them, and it sees each group on
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from hashlib import sha256
@@ -50,8 +52,8 @@ _json = msgspec.json.Encoder().encode
 _MOST_DIGITS = 15
 # Exact for any number of amounts of 40 digits on either side of the point.
 _EXACT = Context(prec=200)
-_HOURLY_FIELDS = 2 + len(_NAMES) + 2 + len(_TOKENS) + 1
-_SESSION_FIELDS = 8 + len(_TOKENS) + 1 + len(_LATEST)
+# In a line, a text with one of these must stand in quotes; so must an empty one, or it would be NULL.
+_QUOTED = re.compile(r'[,()"\\]').search
 
 
 def _returned(column: str) -> str:
@@ -69,29 +71,48 @@ RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
 
 # The same names come again and again: a look is cheaper than a digest.
 @lru_cache(maxsize=8192)
+def _named(names: str) -> str:
+    """Names as `Added` puts them together -> the key of their line and each of them, as they stand in a line."""
+    fields = names.split("\t")
+    return ",".join([key(fields), *map(_written, fields)])
+
+
 def key(names: Row) -> str:
     """What `llmlog.spend_hourly_key` makes of these names, which are fields."""
     return sha256(_json([*map(value, names)])).hexdigest()[:32]
 
 
 class Added:
-    """Rows by the lines of the rollups that they add to. Filled while the database stores the rows."""
+    """Rows by the lines of the rollups that they add to. Filled while the database stores the rows.
 
-    __slots__ = ("_described", "_hours", "_links", "_sessions")
+    Facts stand end to end in few lists, and lines are found by texts: so neither a row nor a line is an object that the
+    garbage collector has to look at, which would make it look at all others of the app, too.
+    """
+
+    __slots__ = ("_described", "_facts", "_further", "_hours", "_links", "_sessions")
 
     def __init__(self, *, described_too: bool = False) -> None:
         """`described_too`: spans of others may describe the same requests."""
         self._described = described.Described() if described_too else None
-        # Each line holds the facts of its rows end to end: that way a row leaves the garbage collector no work.
-        self._hours: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
+        # The hour and the names of a line -> where the facts of its first row begin.
+        self._hours: dict[str, int] = {}
+        self._facts: list[str] = []
+        # The facts of its further rows. Many lines are of one row.
+        self._further: defaultdict[str, list[str]] = defaultdict(list)
         self._sessions: defaultdict[str, list[str]] = defaultdict(list)
         self._links: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take in rows as they are stored, as `SpendLogRow`; only the columns in `RETURNED` need be there."""
-        hours, sessions = self._hours, self._sessions
+        hours, first, further, sessions = self._hours, self._facts, self._further, self._sessions
         for facts, names, session in zip(map(_facts, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
-            hours[facts[0][:_HOUR], names] += facts
+            # No field holds a tab.
+            line = facts[0][:_HOUR] + "\t".join(names)
+            if line in hours:
+                further[line] += facts
+            else:
+                hours[line] = len(first)
+                first += facts
             if session != NULL:
                 sessions[session] += facts
         self._links += chains.links(rows)
@@ -106,11 +127,7 @@ class Added:
         if not self._hours:
             return b""
         with localcontext(_EXACT):
-            hourly = [
-                (f"{hour}:00+00", key(names), *names, *_sums(line)) for (hour, names), line in self._hours.items()
-            ]
-            totals = [_session(session, line) for session, line in self._sessions.items()]
-        arrays = [*_columns(hourly, _HOURLY_FIELDS), *_columns(totals, _SESSION_FIELDS)]
+            arrays = [_lines(self._hourly()), _lines(itertools.starmap(_session, self._sessions.items()))]
         function = b"add_to_rollups"
         if self._links or self._described is not None:
             function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
@@ -120,43 +137,65 @@ class Added:
             function, arrays = b"add_described", [*more, *arrays]
         return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
+    def _hourly(self) -> Iterator[str]:
+        first, further = self._facts, self._further
+        for line, at in self._hours.items():
+            facts = first[at : at + _WIDTH]
+            if line in further:
+                facts += further[line]
+            yield f"{line[:_HOUR]}:00+00,{_named(line[_HOUR:])},{_calls(facts)},{_unpriced(facts)},{_sums(facts)}"
 
-def _sums(line: list[str]) -> tuple[Any, ...]:
-    """(calls, unpriced, tokens …, spend) of one line; the tokens and the spend as texts."""
+
+def _calls(line: list[str]) -> int:
+    return len(line) // _WIDTH
+
+
+def _unpriced(line: list[str]) -> int:
+    spends = line[_SPEND::_WIDTH]
+    return [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success")) if NULL in spends else 0
+
+
+def _sums(line: list[str]) -> str:
+    """Tokens and spend as they stand in a line. Raises NumericValueOutOfRange when the tokens are too many."""
     if len(line) == _WIDTH:
         # Many lines are of one row: its texts need no detour.
-        tokens, spend = line[_TOKENS_AT:_LATEST_AT], line[_SPEND]
-        if max(map(len, tokens)) > _MOST_DIGITS:
-            raise errors.NumericValueOutOfRange
-        return 1, int(spend == NULL and line[_STATUS] == "success"), *tokens, spend
-    sums = [sum(map(int, line[at::_WIDTH])) for at in range(_TOKENS_AT, _LATEST_AT)]
-    if max(sums) >= 10**_MOST_DIGITS:
+        sums, spend = line[_TOKENS_AT:_LATEST_AT], line[_SPEND]
+    else:
+        sums = [str(sum(map(int, line[at::_WIDTH]))) for at in range(_TOKENS_AT, _LATEST_AT)]
+        amounts = [Decimal(spend) for spend in line[_SPEND::_WIDTH] if spend != NULL]
+        spend = f"{sum(amounts):f}" if amounts else NULL
+    if max(map(len, sums)) > _MOST_DIGITS:
         raise errors.NumericValueOutOfRange
-    spends = line[_SPEND::_WIDTH]
-    amounts = [Decimal(spend) for spend in spends if spend != NULL]
-    unpriced = 0
-    if len(amounts) < len(spends):
-        unpriced = [*zip(spends, line[_STATUS::_WIDTH], strict=True)].count((NULL, "success"))
-    return len(spends), unpriced, *map(str, sums), f"{sum(amounts):f}" if amounts else NULL
+    sums.append("" if spend == NULL else spend)
+    return ",".join(sums)
 
 
-def _session(session: str, line: list[str]) -> tuple[Any, ...]:
-    starts = line[_START::_WIDTH]
+def _session(session: str, line: list[str]) -> str:
+    starts, statuses = line[_START::_WIDTH], line[_STATUS::_WIDTH]
     last = max(starts)
     latest = starts.index(last) * _WIDTH
-    calls, unpriced, *sums = _sums(line)
     return (
-        session,
-        min(starts),
-        last,
-        max(line[_END::_WIDTH]),
-        calls,
-        line[_STATUS::_WIDTH].count("failure"),
-        unpriced,
-        line[_CACHE_HIT::_WIDTH].count("t"),
-        *sums,
-        *line[latest + _LATEST_AT : latest + _WIDTH],
+        f"{_written(session)},{min(starts)},{last},{max(line[_END::_WIDTH])},"
+        f"{_calls(line)},{statuses.count('failure')},{_unpriced(line)},{line[_CACHE_HIT::_WIDTH].count('t')},{_sums(line)},"
+        + ",".join(map(_written, line[latest + _LATEST_AT : latest + _WIDTH]))
     )
+
+
+def _lines(lines: Iterable[str]) -> str:
+    """An array of lines."""
+    joined = ')","('.join(lines)
+    return f'{{"({joined})"}}' if joined else "{}"
+
+
+def _written(field: str) -> str:
+    """A field as it stands in a line, which stands in an array."""
+    if field == NULL:
+        return ""
+    text = value(field) or ""
+    if text and not _QUOTED(text):
+        return text
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '\\"' + quoted.replace("\\", "\\\\").replace('"', '\\"') + '\\"'
 
 
 def _columns(lines: Sequence[Sequence[Any]], width: int) -> list[str]:

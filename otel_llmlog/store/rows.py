@@ -20,7 +20,7 @@ from otel_llmlog.pipeline.record import Record
 from otel_llmlog.redact import storable
 from otel_llmlog.store import metadata
 from otel_llmlog.store.copy import NULL, field, is_plain
-from otel_llmlog.store.values import Odd, document, money, tags, timestamp
+from otel_llmlog.store.values import Odd, checked, document, money, safe, tags, timestamp
 
 
 class SpendLogRow(NamedTuple):
@@ -70,8 +70,6 @@ class SpendLogRow(NamedTuple):
     reasoning_tokens: str
     cache_hit: str
     stream: str
-    cost_breakdown: str
-    model_parameters: str
     spend: str
     saved_cache_cost: str
     start_time: str
@@ -79,6 +77,8 @@ class SpendLogRow(NamedTuple):
     completion_start_time: str
     request_duration_ms: str
     request_tags: str
+    cost_breakdown: str
+    model_parameters: str
     hidden_params: str
     metadata: str
     usage: str
@@ -141,8 +141,8 @@ _SAFE_DIGITS = 18
 _SAME_TIME = 2
 
 _PREFIX = llmlog.PREFIX
+_TAGS = list(SpendLogRow._fields[len(TEXTS) + 4 :]).index("request_tags")
 _STATUSES = {"success", "failure"}
-_TEXT_TYPE = {str}
 
 
 # The other fields, in the order in which _fast() reads them.
@@ -184,7 +184,7 @@ class _Plan(NamedTuple):
 
     complete: bool
     texts: Callable[[Sequence[Any]], tuple[str, ...]]
-    nulls: int  # texts that are not there
+    given_texts: Callable[[Sequence[Any]], Sequence[str]]  # those that are there
     others: Callable[[Sequence[Any]], tuple[Any, ...]]
     hidden: metadata.Layout
     usage: metadata.Layout
@@ -198,7 +198,7 @@ def _plan(keys: tuple[str, ...]) -> _Plan:
     return _Plan(
         at.keys() >= _NEEDED,
         itemgetter(*(at.get(key, len(keys) + 1) for key in _TEXT_KEYS)),
-        sum(key not in at for key in _TEXT_KEYS),
+        metadata.getter([at[key] for key in _TEXT_KEYS if key in at]),
         itemgetter(*(at.get(key, len(keys)) for key in _OTHER_KEYS)),
         metadata.layout(_HIDDEN, at),
         metadata.layout(_USAGE, at),
@@ -234,8 +234,42 @@ def _slow(record: Record) -> SpendLogRow:
 
 def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     plan = _plan(tuple(attributes))
-    given = (*attributes.values(), None, NULL)
-    values = _texts(record, attributes, plan, given)
+    if not (plan.complete and record.trace_id and record.span_id):
+        raise Odd("a required field is missing")
+    given = [*attributes.values(), None, NULL]
+    parent = record.parent_span_id
+    values = [
+        *plan.texts(given), record.trace_id, record.span_id, NULL if parent is None else parent, record.service_name
+    ]  # fmt: skip
+    if values[_STATUS] not in _STATUSES:
+        raise Odd("status is neither success nor failure")
+    # The payload writes an unknown name as '', the table as NULL.
+    for name in (_MODEL, _API_BASE):
+        if values[name] == "":
+            values[name] = NULL
+    others = _others(record, plan, given)
+    values += others
+    # NULL is left out here: a backslash is somebody's own then.
+    texts = [*plan.given_texts(given), record.trace_id, record.span_id, record.service_name]
+    if parent is not None:
+        texts.append(parent)
+    documents = [text for text in others[_TAGS:] if text is not NULL]
+    try:
+        if is_plain("".join(texts + documents)):
+            return tuple.__new__(SpendLogRow, values)
+    except TypeError:
+        raise Odd("a text is not text") from None
+    if not is_plain("".join(texts)):
+        own = [attributes.get(key) for key in _TEXT_KEYS]
+        own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
+        values[: -len(others)] = map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])
+    tags_at = _TAGS - len(others)
+    values[tags_at:] = [field(others[_TAGS]), *[t if t is NULL else field(safe(t)) for t in others[_TAGS + 1 :]]]
+    return tuple.__new__(SpendLogRow, values)
+
+
+def _others(record: Record, plan: _Plan, given: Sequence[Any]) -> list[str]:
+    """The columns that are no texts of the caller's, not escaped yet."""
     counted, others = (found := plan.others(given))[: len(COUNTS)], found[len(COUNTS) :]
     counts = list(map(str, [count or 0 for count in counted]))
     digits = "".join(counts)
@@ -244,7 +278,6 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
         raise Odd("a count is negative or no integer")
     if len(digits) > _SAFE_DIGITS and max(map(int, counts)) > _BIGINT_MAX:
         raise Odd("a count is too large")
-    values += counts
 
     cache_hit, stream, breakdown, parameters, spend, cost, saved, first, request_tags, trace_id, started, ended = others
     spend = money(spend) if spend is not None else None if cost is None else money(cost)
@@ -260,49 +293,23 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
         rest["endTime"] = ended
     if cost is not None and spend is not None and float(spend) != cost:
         rest["response_cost"] = cost
-    values += (
+    return [
+        *counts,
         _FLAG_TEXT[cache_hit],
         _FLAG_TEXT[stream],
-        NULL if breakdown is None else field(document(breakdown)),
-        NULL if parameters is None else field(document(parameters)),
         NULL if spend is None else spend,
         money(saved) if saved else "0",
         timestamp(start),
         timestamp(end),
         NULL if first is None else timestamp(round(first * 1e6)),
         str(max(duration, 0)),
-        field(tags(request_tags)),
-        field(metadata.text(metadata.collect(given, plan.hidden))),
-        field(metadata.text(rest)),
-        field(metadata.text(used)) if used else NULL,
-    )
-    return tuple.__new__(SpendLogRow, values)
-
-
-def _texts(record: Record, attributes: Mapping[str, Any], plan: _Plan, given: Sequence[Any]) -> list[str]:
-    """The columns that are texts, and those of the record itself."""
-    if not (plan.complete and record.trace_id and record.span_id):
-        raise Odd("a required field is missing")
-    parent = record.parent_span_id
-    values = [
-        *plan.texts(given), record.trace_id, record.span_id, NULL if parent is None else parent, record.service_name
-    ]  # fmt: skip
-    if not _TEXT_TYPE.issuperset(map(type, values)):
-        raise Odd("a text is not text")
-    if values[_STATUS] not in _STATUSES:
-        raise Odd("status is neither success nor failure")
-    nulls = plan.nulls + (parent is None)
-    # The payload writes an unknown name as '', the table as NULL.
-    for name in (_MODEL, _API_BASE):
-        if not values[name]:
-            values[name] = NULL
-            nulls += 1
-    # A backslash more than those of NULL is somebody's own.
-    if is_plain("".join(values), nulls):
-        return values
-    own = [attributes.get(key) for key in _TEXT_KEYS]
-    own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
-    return [*map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])]
+        tags(request_tags),
+        NULL if breakdown is None else checked(breakdown),
+        NULL if parameters is None else checked(parameters),
+        metadata.text(metadata.collect(given, plan.hidden)),
+        metadata.text(rest),
+        metadata.text(used) if used else NULL,
+    ]
 
 
 def content(record: Record) -> SpendLogContent | None:

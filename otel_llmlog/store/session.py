@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -27,6 +27,8 @@ _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 )
 
+# Begins a transaction; answers whether spans of others were ever stored, which none can change until its end.
+_BEGIN = f"BEGIN; {_LIMITS}; SELECT llmlog.are_described()"
 
 # Rows per network write: the server reads one piece while the next is being formatted.
 PIECE_ROWS = 32
@@ -94,8 +96,10 @@ class Session:
         The server stores while the next piece is formatted. What it has still to do then needs the caller only now and
         again: see `is_settled`.
         """
-        pgconn, added = self._connection.pgconn, rollups.Added(described_too=self._begin())
-        self._connection.wait(_begin_copy(pgconn, _LOGS.copy))
+        pgconn = self._connection.pgconn
+        # In one message: while an answer is waited for, nobody works.
+        *_, described, _ = self._connection.wait(_run(pgconn, f"{_BEGIN}; {_LOGS.copy}".encode()))
+        added = rollups.Added(described_too=described.get_value(0, 0) == b"t")
         kept: list[rows.SpendLogContent] = []
         for piece in pieces:
             text, stored = copy.lines([row for row, _ in piece])
@@ -119,13 +123,12 @@ class Session:
         if error is not None:
             raise error
         if kept:
-            yield from _begin_copy(pgconn, _CONTENTS.copy)
+            yield from _run(pgconn, _CONTENTS.copy.encode())
             for start in range(0, len(kept), PIECE_ROWS):
                 yield from generators.copy_to(pgconn, copy.lines(kept[start : start + PIECE_ROWS])[0])
             yield from generators.copy_end(pgconn, None)
         # The sums last, because lines of the rollups are locked from here to the end of COMMIT, and others want them.
-        pgconn.send_query(b"; ".join([sums, b"COMMIT"]))
-        _check((yield from generators.execute(pgconn)))
+        yield from _run(pgconn, b"; ".join([sums, b"COMMIT"]))
 
     def is_settled(self) -> bool:
         """Go on with what was sent, as far as the server is ready; whether `commit` would not have to wait."""
@@ -147,7 +150,12 @@ class Session:
     def merge(self, stored: Sequence[Stored]) -> int:
         """Store those rows that are not there yet, by way of a temporary table; returns how many."""
         with self._connection.cursor() as cursor:
-            added = rollups.Added(described_too=self._begin(f"{_LOGS.stage}; {_CONTENTS.stage}; "))
+            cursor.execute(_BEGIN)
+            while cursor.nextset():
+                pass
+            described = cursor.fetchone() == (True,)
+            cursor.execute(f"{_LOGS.stage}; {_CONTENTS.stage}")
+            added = rollups.Added(described_too=described)
             for table, lines in (
                 (_LOGS, [row for row, _ in stored]),
                 (_CONTENTS, [content for _, content in stored if content is not None]),
@@ -159,13 +167,6 @@ class Session:
             added.add([tuple(map(copy.field, row)) for row in new])
             cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
         return len(new)
-
-    def _begin(self, more: str = "") -> bool:
-        """Begin a transaction; answers whether spans of others were ever stored, which none can change meanwhile."""
-        cursor = self._connection.execute(f"BEGIN; {_LIMITS}; {more}SELECT llmlog.are_described()")
-        while cursor.nextset():
-            pass
-        return cursor.fetchone() == (True,)
 
     def _quote(self) -> Callable[[bytes], bytes]:
         return Escaping(self._connection.pgconn).escape_literal
@@ -204,12 +205,10 @@ class Session:
             self._connection.close()
 
 
-def _begin_copy(pgconn: pq.abc.PGconn, statement: str) -> Steps:
-    pgconn.send_query(statement.encode())
-    _check((yield from generators.execute(pgconn)))
-
-
-def _check(results: Sequence[pq.abc.PGresult]) -> None:
+def _run(pgconn: pq.abc.PGconn, statements: bytes) -> Generator[Any, Any, Sequence[pq.abc.PGresult]]:
+    pgconn.send_query(statements)
+    results: Sequence[pq.abc.PGresult] = yield from generators.execute(pgconn)
     for result in results:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             raise errors.error_from_result(result)
+    return results

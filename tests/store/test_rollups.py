@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.store import check, copy, migrate, rollups, sql
 from otel_llmlog.store.postgres import PostgresExporter
+from otel_llmlog.store.rows import row
 from tests.store.records import record, records
 
 DAY_NS = 86_400 * 10**9
@@ -183,6 +185,50 @@ def test_any_names_and_amounts_add_up(module_database_url: str, texts: Any, spen
     exporter.export(batch[::2] + batch[::3])
     exporter.close()
     assert equal(module_database_url)
+
+
+def test_names_that_a_line_must_quote_add_up(exporter: PostgresExporter, query: Any, database_url: str) -> None:
+    texts = ["a,b", "(a", "a)", 'a"b', "a\\b", '\\"', '""', " a ", "NULL", "{}", "'", "a\tb\nc\r", "\\N", "\\", ","]
+    exporter.export(
+        [
+            record(model=text, session_id=f"{text}{n}", attributes={"llmlog.metadata.user_api_key_team_alias": text})
+            for text in texts
+            for n in range(2)
+        ]
+    )
+    exporter.export([record(session_id="", end_user="")])
+    found = query("SELECT DISTINCT model, team_alias FROM llmlog.spend_hourly WHERE team_alias IS NOT NULL")
+    assert sorted(found) == [(text, text) for text in sorted(texts)]
+    assert equal(database_url)
+
+
+@pytest.mark.parametrize(("function", "before"), [("add_to_rollups", 0), ("add_calls", 7), ("add_described", 22)])
+def test_writers_of_the_version_before_add_to_the_same_lines(
+    exporter: PostgresExporter, query: Any, database_url: str, function: str, before: int
+) -> None:
+    exporter.export([*records(20, session_id="s"), record(start_ns=HOUR - 20 * DAY_NS), record(spend=None)])
+    arrays = ["'{}'"] * before
+    for kind, rows in (("hour_sums", "spend_hourly_of_rows"), ("session_sums", "session_totals_of_rows")):
+        columns = "SELECT attname FROM pg_attribute WHERE attrelid = CAST(%s AS regclass) ORDER BY attnum"
+        names = query(columns, (f"llmlog.{kind}",))
+        arrays += [f"(SELECT array_agg({name}) FROM llmlog.{rows}('-infinity'))" for (name,) in names]
+    query(f"SELECT llmlog.{function}({', '.join(arrays)})")
+    query(
+        "INSERT INTO llmlog.spend_logs"
+        " SELECT (jsonb_populate_record(l, jsonb_build_object('span_id', l.span_id || 'x'))).* FROM llmlog.spend_logs l"
+    )
+    assert query("SELECT sum(calls)::int FROM llmlog.spend_hourly") == [(44,)]
+    assert equal(database_url)
+
+
+def test_sums_hold_no_object_for_each_row() -> None:
+    made = [row(record(model=f"m{n % 700}")) for n in range(1000)]
+    gc.collect()
+    before = len(gc.get_objects())
+    added = rollups.Added()
+    added.add(made)
+    # Of 1,000 rows 300 add to a line that is there.
+    assert len(gc.get_objects()) - before < 400
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
