@@ -185,7 +185,7 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
                         with self:
                             await generator.aclose()
                         raise
-                    except BaseException as error:
+                    except BaseException as error:  # whatever was thrown in is the wrapped generator's
                         step, given = generator.athrow, error
 
             return cast("Callable[_P, _R]", iterate_async)
@@ -207,7 +207,7 @@ class context:  # noqa: N801 - used as a function: `with context(...)`, `@contex
                         with self:
                             generator.close()
                         raise
-                    except BaseException as error:
+                    except BaseException as error:  # the same
                         step, given = generator.throw, error
 
             return cast("Callable[_P, _R]", iterate)

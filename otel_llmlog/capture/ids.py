@@ -24,7 +24,7 @@ class Ids(NamedTuple):
 def ids_of(span: Span, outer: Context) -> Ids:
     """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
     own, parent = span.get_span_context(), getattr(span, "parent", _UNTOLD)
-    if parent is _UNTOLD:
+    if not own.is_valid or (parent is not None and not isinstance(parent, SpanContext)):
         parent = trace.get_current_span(outer).get_span_context()
         if not own.is_valid or own.span_id == parent.span_id:
             trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))

@@ -92,7 +92,7 @@ def make_tees(library: Any) -> Tees:
                 raise
             self._call.end("closed")
 
-    class AsyncTee(_Tee, library.AsyncByteStream):  # type: ignore[misc]
+    class AsyncTee(_Tee, library.AsyncByteStream):  # type: ignore[misc] # the same
         async def __aiter__(self) -> AsyncIterator[bytes]:
             call = self._call
             pieces, left = call.pieces, STAMPED

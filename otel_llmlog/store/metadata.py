@@ -106,11 +106,11 @@ def collect(values: Sequence[Any], layout: Layout) -> dict[str, Any]:
     if marker is not None and values[marker] != "{}":
         raise Odd("a part of the payload is written as one text")
     # Names and leaves are of one length by construction, and this is hot.
-    written = dict(zip(names, leaves(values)))  # noqa: B905
+    written = dict(zip(names, leaves(values)))  # noqa: B905 - of one length
     for name, place in documents:
         written[name] = msgspec.Raw(checked(values[place]))
     for name, inner_names, inner_leaves in flat:
-        written[name] = dict(zip(inner_names, inner_leaves(values)))  # noqa: B905
+        written[name] = dict(zip(inner_names, inner_leaves(values)))  # noqa: B905 - of one length
     for name, inner in below:
         written[name] = collect(values, inner)
     return written

@@ -328,5 +328,5 @@ def content(record: Record) -> SpendLogContent | None:
         )
     except Odd as odd:
         raise RowRejected(f"messages or response: {odd}") from None
-    except Exception as error:
+    except Exception as error:  # as in _slow: set aside alone
         raise RowRejected(f"messages or response: {type(error).__name__}") from None

@@ -1,8 +1,7 @@
 -- Sums come to the database as lines, not as columns.
 --
--- Safe on a big table: no table is touched; it creates two types and three functions beside those that are there. Writers
--- of the version before go on with theirs, which take an array for each column: both add to the same lines in the same
--- order.
+-- Safe on a big table: no table is touched; it creates two types and functions beside those that are there. Writers of the
+-- version before go on with theirs, which take an array for each column, and now hand them over as lines.
 
 -- Beside the tables, which may get columns one day: what writers send then stays as it is.
 CREATE TYPE llmlog.hour_sums AS (
@@ -95,6 +94,35 @@ $$;
 
 COMMENT ON FUNCTION llmlog.add_to_rollups(llmlog.hour_sums[], llmlog.session_sums[]) IS 'Adds the sums of newly stored rows to spend_hourly and session_totals. Each key at most once in a call.';
 
+-- Sessions that calls have left: as in 0003 and 0005, once for both. Their lines are locked by who calls it.
+CREATE FUNCTION llmlog.correct_deserted(deserted text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF deserted IS NULL THEN
+        RETURN;
+    END IF;
+    DELETE FROM llmlog.session_totals WHERE session_id = ANY (deserted) AND calls <= 0;
+    -- Times and names cannot be subtracted. Where rows are gone they stay as they were.
+    UPDATE llmlog.session_totals t
+    SET first_start = r.first_start, last_start = r.last_start, last_end = r.last_end, spend = r.spend,
+        last_model = r.model, last_user_id = r.user_id, last_team_id = r.team_id, last_end_user = r.end_user
+    FROM (
+        SELECT l.session_id, min(l.start_time) AS first_start, max(l.start_time) AS last_start, max(l.end_time) AS last_end,
+               sum(l.spend) AS spend, (array_agg(l.model ORDER BY l.start_time DESC))[1] AS model,
+               (array_agg(l.user_id ORDER BY l.start_time DESC))[1] AS user_id,
+               (array_agg(l.team_id ORDER BY l.start_time DESC))[1] AS team_id,
+               (array_agg(l.end_user ORDER BY l.start_time DESC))[1] AS end_user
+        FROM llmlog.spend_logs l
+        WHERE l.session_id = ANY (deserted)
+        GROUP BY l.session_id
+    ) r
+    WHERE t.session_id = r.session_id
+      AND t.first_start >= (SELECT kept_since FROM llmlog.maintenance WHERE task = 'retention');
+END;
+$$;
+
+COMMENT ON FUNCTION llmlog.correct_deserted IS 'Removes the totals of sessions that have no call any more, and tells those of others anew from their rows.';
+
 -- As in 0003; where no call changes its session, which is nearly always, nothing is put together anew.
 CREATE FUNCTION llmlog.add_calls(
     start_time timestamptz[], trace_id text[], span_id text[], response_id text[], previous_id text[],
@@ -135,25 +163,7 @@ BEGIN
 
     -- Sessions that calls have left. Their lines are locked already, by the sums above.
     SELECT array_agg(DISTINCT m.session_id) INTO deserted FROM unnest(moved) m WHERE m.calls < 0;
-    IF deserted IS NOT NULL THEN
-        DELETE FROM llmlog.session_totals WHERE session_id = ANY (deserted) AND calls <= 0;
-        -- Times and names cannot be subtracted. Where rows are gone they stay as they were.
-        UPDATE llmlog.session_totals t
-        SET first_start = r.first_start, last_start = r.last_start, last_end = r.last_end, spend = r.spend,
-            last_model = r.model, last_user_id = r.user_id, last_team_id = r.team_id, last_end_user = r.end_user
-        FROM (
-            SELECT l.session_id, min(l.start_time) AS first_start, max(l.start_time) AS last_start, max(l.end_time) AS last_end,
-                   sum(l.spend) AS spend, (array_agg(l.model ORDER BY l.start_time DESC))[1] AS model,
-                   (array_agg(l.user_id ORDER BY l.start_time DESC))[1] AS user_id,
-                   (array_agg(l.team_id ORDER BY l.start_time DESC))[1] AS team_id,
-                   (array_agg(l.end_user ORDER BY l.start_time DESC))[1] AS end_user
-            FROM llmlog.spend_logs l
-            WHERE l.session_id = ANY (deserted)
-            GROUP BY l.session_id
-        ) r
-        WHERE t.session_id = r.session_id
-          AND t.first_start >= (SELECT kept_since FROM llmlog.maintenance WHERE task = 'retention');
-    END IF;
+    PERFORM llmlog.correct_deserted(deserted);
 END;
 $$;
 
@@ -259,24 +269,125 @@ BEGIN
     END IF;
 
     SELECT array_agg(DISTINCT (x.call).session_id) INTO deserted FROM unnest(changed) x WHERE x.n < 0 AND (x.call).session_id IS NOT NULL;
-    IF deserted IS NOT NULL THEN
-        DELETE FROM llmlog.session_totals WHERE session_id = ANY (deserted) AND calls <= 0;
-        -- Times and names cannot be subtracted. Where rows are gone they stay as they were.
-        UPDATE llmlog.session_totals t
-        SET first_start = r.first_start, last_start = r.last_start, last_end = r.last_end, spend = r.spend,
-            last_model = r.model, last_user_id = r.user_id, last_team_id = r.team_id, last_end_user = r.end_user
-        FROM (
-            SELECT l.session_id, min(l.start_time) AS first_start, max(l.start_time) AS last_start, max(l.end_time) AS last_end,
-                   sum(l.spend) AS spend, (array_agg(l.model ORDER BY l.start_time DESC))[1] AS model,
-                   (array_agg(l.user_id ORDER BY l.start_time DESC))[1] AS user_id,
-                   (array_agg(l.team_id ORDER BY l.start_time DESC))[1] AS team_id,
-                   (array_agg(l.end_user ORDER BY l.start_time DESC))[1] AS end_user
-            FROM llmlog.spend_logs l
-            WHERE l.session_id = ANY (deserted)
-            GROUP BY l.session_id
-        ) r
-        WHERE t.session_id = r.session_id
-          AND t.first_start >= (SELECT kept_since FROM llmlog.maintenance WHERE task = 'retention');
-    END IF;
+    PERFORM llmlog.correct_deserted(deserted);
+END;
+$$;
+
+-- The functions of writers of the version before: their columns become lines, and the sums are added in one way only.
+CREATE FUNCTION llmlog.hour_lines(
+    hour timestamptz[], key uuid[], model text[], response_model text[], provider text[], team_id text[], team_alias text[],
+    organization_id text[], user_id text[], api_key text[], api_key_alias text[], status text[], calls bigint[],
+    unpriced bigint[], prompt bigint[], completion bigint[], total bigint[], cache_read bigint[],
+    cache_creation bigint[], reasoning bigint[], spend numeric[]
+) RETURNS llmlog.hour_sums[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(CAST(d AS llmlog.hour_sums))
+    FROM (
+        SELECT * FROM unnest(
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+        )
+    ) d
+$$;
+
+CREATE FUNCTION llmlog.session_lines(
+    session_id text[], first_start timestamptz[], last_start timestamptz[], last_end timestamptz[],
+    session_calls bigint[], session_failures bigint[], session_unpriced bigint[], session_cache_hits bigint[],
+    session_prompt bigint[], session_completion bigint[], session_total bigint[], session_cache_read bigint[],
+    session_cache_creation bigint[], session_reasoning bigint[], session_spend numeric[],
+    last_model text[], last_user_id text[], last_team_id text[], last_end_user text[]
+) RETURNS llmlog.session_sums[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(CAST(d AS llmlog.session_sums))
+    FROM (
+        SELECT * FROM unnest(
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+        )
+    ) d
+$$;
+
+COMMENT ON FUNCTION llmlog.hour_lines IS 'Sums of hours given by column, as lines.';
+COMMENT ON FUNCTION llmlog.session_lines IS 'Sums of sessions given by column, as lines.';
+
+CREATE OR REPLACE FUNCTION llmlog.add_to_rollups(
+    hour timestamptz[], key uuid[], model text[], response_model text[], provider text[], team_id text[], team_alias text[],
+    organization_id text[], user_id text[], api_key text[], api_key_alias text[], status text[], calls bigint[],
+    unpriced bigint[], prompt bigint[], completion bigint[], total bigint[], cache_read bigint[],
+    cache_creation bigint[], reasoning bigint[], spend numeric[],
+    session_id text[], first_start timestamptz[], last_start timestamptz[], last_end timestamptz[],
+    session_calls bigint[], session_failures bigint[], session_unpriced bigint[], session_cache_hits bigint[],
+    session_prompt bigint[], session_completion bigint[], session_total bigint[], session_cache_read bigint[],
+    session_cache_creation bigint[], session_reasoning bigint[], session_spend numeric[],
+    last_model text[], last_user_id text[], last_team_id text[], last_end_user text[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM llmlog.add_to_rollups(
+        llmlog.hour_lines(
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+        ),
+        llmlog.session_lines(
+            $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40
+        )
+    );
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION llmlog.add_calls(
+    start_time timestamptz[], trace_id text[], span_id text[], response_id text[], previous_id text[],
+    conversation_id text[], chain_session_id text[],
+    hour timestamptz[], key uuid[], model text[], response_model text[], provider text[], team_id text[], team_alias text[],
+    organization_id text[], user_id text[], api_key text[], api_key_alias text[], status text[], calls bigint[],
+    unpriced bigint[], prompt bigint[], completion bigint[], total bigint[], cache_read bigint[],
+    cache_creation bigint[], reasoning bigint[], spend numeric[],
+    session_id text[], first_start timestamptz[], last_start timestamptz[], last_end timestamptz[],
+    session_calls bigint[], session_failures bigint[], session_unpriced bigint[], session_cache_hits bigint[],
+    session_prompt bigint[], session_completion bigint[], session_total bigint[], session_cache_read bigint[],
+    session_cache_creation bigint[], session_reasoning bigint[], session_spend numeric[],
+    last_model text[], last_user_id text[], last_team_id text[], last_end_user text[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM llmlog.add_calls(
+        $1, $2, $3, $4, $5, $6, $7,
+        llmlog.hour_lines(
+            $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28
+        ),
+        llmlog.session_lines(
+            $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47
+        )
+    );
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION llmlog.add_described(
+    described_start_time timestamptz[], described_trace_id text[], described_span_id text[], described_parent_span_id text[],
+    described_response_id text[], described_end_time timestamptz[], described_model text[], described_beside int[],
+    described_rank int[],
+    own_start_time timestamptz[], own_trace_id text[], own_span_id text[], own_parent_span_id text[], own_response_id text[],
+    own_model text[],
+    start_time timestamptz[], trace_id text[], span_id text[], response_id text[], previous_id text[],
+    conversation_id text[], chain_session_id text[],
+    hour timestamptz[], key uuid[], model text[], response_model text[], provider text[], team_id text[], team_alias text[],
+    organization_id text[], user_id text[], api_key text[], api_key_alias text[], status text[], calls bigint[],
+    unpriced bigint[], prompt bigint[], completion bigint[], total bigint[], cache_read bigint[],
+    cache_creation bigint[], reasoning bigint[], spend numeric[],
+    session_id text[], first_start timestamptz[], last_start timestamptz[], last_end timestamptz[],
+    session_calls bigint[], session_failures bigint[], session_unpriced bigint[], session_cache_hits bigint[],
+    session_prompt bigint[], session_completion bigint[], session_total bigint[], session_cache_read bigint[],
+    session_cache_creation bigint[], session_reasoning bigint[], session_spend numeric[],
+    last_model text[], last_user_id text[], last_team_id text[], last_end_user text[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM llmlog.add_described(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+        llmlog.hour_lines(
+            $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42,
+            $43
+        ),
+        llmlog.session_lines(
+            $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62
+        )
+    );
 END;
 $$;

@@ -37,8 +37,7 @@ ORDER BY l.start_time, l.trace_id, l.span_id
 FOR UPDATE OF l
 
 -- reprice_write --
--- Their new costs, and what that adds to the sums, in one statement: 20 arrays of hours and 19 of sessions for
--- llmlog.add_to_rollups, no call and no token more.
+-- Their new costs, and what that adds to the sums, in one statement: no call and no token more.
 WITH given AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -66,36 +65,25 @@ WITH given AS MATERIALIZED (
            CAST(sum(unpriced) AS bigint) AS unpriced, sum(more) AS more
     FROM changed
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-), by_hour AS (
-    SELECT array_agg(hour) AS a1, array_agg(key) AS a2, array_agg(model) AS a3, array_agg(response_model) AS a4,
-           array_agg(provider) AS a5, array_agg(team_id) AS a6, array_agg(team_alias) AS a7,
-           array_agg(organization_id) AS a8, array_agg(user_id) AS a9, array_agg(api_key) AS a10,
-           array_agg(api_key_alias) AS a11, array_agg(status) AS a12, array_agg(CAST(0 AS bigint)) AS none,
-           array_agg(unpriced) AS unpriced, array_agg(more) AS more
-    FROM hours
 ), sessions AS (
     SELECT session_id, CAST(sum(unpriced) AS bigint) AS unpriced, sum(more) AS more
     FROM changed
     WHERE session_id IS NOT NULL
     GROUP BY session_id
-), by_session AS (
-    SELECT coalesce(array_agg(session_id), '{}') AS ids,
-           coalesce(array_agg(CAST('infinity' AS timestamptz)), '{}') AS never,
-           coalesce(array_agg(CAST('-infinity' AS timestamptz)), '{}') AS always,
-           coalesce(array_agg(CAST(0 AS bigint)), '{}') AS none, coalesce(array_agg(unpriced), '{}') AS unpriced,
-           coalesce(array_agg(more), '{}') AS more, coalesce(array_agg(CAST(NULL AS text)), '{}') AS nobody
-    FROM sessions
 )
 SELECT (SELECT count(*) FROM changed) AS rows,
        llmlog.add_to_rollups(
-           h.a1, h.a2, h.a3, h.a4, h.a5, h.a6, h.a7, h.a8, h.a9, h.a10, h.a11, h.a12, h.none, h.unpriced, h.none, h.none,
-           h.none, h.none, h.none, h.none, h.more,
-           s.ids, s.never, s.always, s.always, s.none, s.none, s.unpriced, s.none, s.none, s.none, s.none, s.none, s.none,
-           s.none, s.more, s.nobody, s.nobody, s.nobody, s.nobody
+           array_agg(CAST(ROW(
+               hour, key, model, response_model, provider, team_id, team_alias, organization_id, user_id, api_key,
+               api_key_alias, status, 0, unpriced, 0, 0, 0, 0, 0, 0, more
+           ) AS llmlog.hour_sums)),
+           (SELECT array_agg(CAST(ROW(
+               session_id, 'infinity', '-infinity', '-infinity', 0, 0, unpriced, 0, 0, 0, 0, 0, 0, 0, more,
+               NULL, NULL, NULL, NULL
+           ) AS llmlog.session_sums)) FROM sessions)
        )
-FROM by_hour h
-CROSS JOIN by_session s
-WHERE h.a1 IS NOT NULL
+FROM hours
+HAVING count(*) > 0
 
 -- unpriced_models --
 -- Models whose successful calls were counted and have no cost, with the reason of the newest of them.

@@ -7,12 +7,14 @@ import asyncio
 import openai
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
 from otel_llmlog import emit
+from otel_llmlog.capture.ids import ids_of
 from tests.capture.clients import USAGE, anthropic_client, chat_body, openai_client, said
 
 
@@ -247,3 +249,21 @@ async def test_retries_of_concurrent_tasks_do_not_share_a_trace(capture, provide
     traces = [payload.trace_id for payload in capture.payloads()]
     assert len(traces) == 16
     assert sorted(traces.count(found) for found in set(traces)) == [2] * 8
+
+
+def test_a_span_of_a_foreign_sdk_is_asked_for_its_own_ids_alone():
+    class Foreign(NonRecordingSpan):
+        parent = object()  # of a type of its own
+
+    known = SpanContext(0xA, 0xB, is_remote=False)
+    assert ids_of(Foreign(known), Context()) == (f"{0xA:032x}", f"{0xB:016x}", None)
+
+
+def test_a_span_without_valid_ids_gives_each_call_ids_of_its_own():
+    class Rootless(NonRecordingSpan):
+        parent = None
+
+    first, second = (ids_of(Rootless(INVALID_SPAN_CONTEXT), Context()) for _ in range(2))
+    assert int(first.trace_id, 16)
+    assert int(first.span_id, 16)
+    assert first.span_id != second.span_id
