@@ -158,13 +158,16 @@ def test_mutated_bodies_are_taken_or_refused_and_harm_nothing(sink: Sink, query:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_of_them_take_no_memory_either(start: Callable[..., Sink]) -> None:
+def test_not_even_a_hundred_and_fifty_thousand_of_them_take_memory(start: Callable[..., Sink]) -> None:
     sink = start()
     sink.wait_until_ready()
-    _assert_only_known_answers(sink, bodies(25_000, seed=2))  # what libraries keep for later is there after these
-    before = _memory(sink)
-    _assert_only_known_answers(sink, bodies(75_000, seed=3))
-    assert _memory(sink) - before < 20 << 20
+    # What libraries and the allocator keep for later comes with the first 50,000 and then goes up and down by some MB,
+    # so the most after these is compared with the least at the end: only what is kept of each body lies between.
+    after = []
+    for seed in range(2, 8):
+        _assert_only_known_answers(sink, bodies(25_000, seed))
+        after.append(_memory(sink))
+    assert min(after[-2:]) - max(after[:2]) < 12 << 20, after
     assert over_grpc(sink, body([record()])) == Reply("OK")
     code, said = sink.stop()
     assert code == 0
