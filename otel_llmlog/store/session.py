@@ -115,10 +115,11 @@ class Session:
     def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added) -> Steps:
         """The contents, the sums and COMMIT."""
         pgconn = self._connection.pgconn
-        # While the server is still busy with the rows. Sums that can be none end the transaction.
+        # While the server is busy with the rows. They are more than the socket holds, so it is given them meanwhile.
+        # Sums that can be none end the transaction.
         sums, error = b"", None
         try:
-            sums = added.statement(self._quote(), self._known)
+            sums = added.statement(self._quote(), self._known, pgconn.flush)
         except psycopg.Error as absurd:
             error = absurd
         yield from generators.copy_end(pgconn, None)
