@@ -31,6 +31,8 @@ from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
 # Rows per transaction: what the pipeline hands over as one when much waits, so that one delivery is one COMMIT and a
 # line of the rollups is changed once for all rows that add to it. Locks on those lines are held for about 10 ms.
 CHUNK_ROWS = 1024
+# Rows formatted between two looks at the server, which does nothing while it waits to be told what comes next.
+AHEAD_ROWS = 8
 # Days around today for which partitions are made. Rows of other days go to the default partition.
 DAYS_BACK, DAYS_AHEAD = 7, 2
 # Seconds between two looks whether old rows should be removed: a small query, and an idle fleet has many writers.
@@ -286,17 +288,20 @@ class _Chunk:
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
         self.rejected: list[tuple[Record, str]] = []
-        self._ready: list[list[Stored]] = []
+        self._ready: list[Stored] = []
+        self._ready_to = 0  # so many records are in it, but for those that were rejected
 
     def format_while(self, session: Session) -> None:
-        """Format pieces ahead until what was sent before them is settled."""
-        while len(self._ready) * PIECE_ROWS < len(self._records) and not session.is_settled():
-            self._ready.append([stored for _, stored in self._piece(len(self._ready) * PIECE_ROWS)])
+        """Format rows ahead until what was sent before them is settled."""
+        while self._ready_to < len(self._records) and not session.is_settled():
+            self._ready += [stored for _, stored in self._piece(self._ready_to, AHEAD_ROWS)]
+            self._ready_to += AHEAD_ROWS
 
     def pieces(self) -> Iterator[list[Stored]]:
-        """All pieces, those that are ready first."""
-        start, self._ready = len(ready := self._ready) * PIECE_ROWS, []
-        yield from ready
+        """All rows in pieces, those that are ready first."""
+        (ready, self._ready), (start, self._ready_to) = (self._ready, []), (self._ready_to, 0)
+        for at in range(0, len(ready), PIECE_ROWS):
+            yield ready[at : at + PIECE_ROWS]
         for at in range(start, len(self._records), PIECE_ROWS):
             yield [stored for _, stored in self._piece(at)]
 
@@ -311,9 +316,9 @@ class _Chunk:
         """How many of the records became lines."""
         return len(self._records) - len(self.rejected)
 
-    def _piece(self, start: int) -> list[tuple[Record, Stored]]:
+    def _piece(self, start: int, size: int = PIECE_ROWS) -> list[tuple[Record, Stored]]:
         piece = []
-        for record in self._records[start : start + PIECE_ROWS]:
+        for record in self._records[start : start + size]:
             try:
                 piece.append((record, (rows.row(record), rows.content(record))))
             except RowRejected as error:

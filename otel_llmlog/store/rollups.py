@@ -52,6 +52,13 @@ _json = msgspec.json.Encoder().encode
 _MOST_DIGITS = 15
 # Exact for any number of amounts of 40 digits on either side of the point.
 _EXACT = Context(prec=200)
+# Stands in a line of hour_sums for the names, where spend_hourly has that line. No status is called so.
+_KNOWN = "," * len(_NAMES) + "known"
+_KEY = 32
+# Lines that a writer remembers as being there: some 150 bytes each.
+_MOST_KNOWN = 8192
+# Lines put together between two looks at something else: some 100 microseconds. A session is of many rows.
+_HOURS_AT_ONCE, _SESSIONS_AT_ONCE = 32, 4
 # In a line, a text with one of these must stand in quotes; so must an empty one, or it would be NULL.
 _QUOTED = re.compile(r'[,()"\\]').search
 
@@ -119,15 +126,30 @@ class Added:
         if self._described is not None:
             self._described.add(rows)
 
-    def statement(self, quote: Callable[[bytes], bytes]) -> bytes:
+    def statement(
+        self, quote: Callable[[bytes], bytes], known: set[str], meanwhile: Callable[[], object] = lambda: None
+    ) -> bytes:
         """The SQL that adds these rows up; empty for none. `quote` makes a literal of bytes.
+
+        This takes milliseconds: `meanwhile` is called now and again.
+
+        `known` remembers from one transaction to the next which lines of spend_hourly are there: their names are left
+        out, which are most of a line. Empty it when a transaction fails. The database refuses to make a line without
+        names (NoDataFound), so believing wrongly costs time and nothing else.
 
         Raises NumericValueOutOfRange when a row is absurd.
         """
         if not self._hours:
             return b""
+        if self._described is not None:
+            known = set()  # calls that come and go are added to these lines by their names
+        elif len(known) > _MOST_KNOWN:
+            known.clear()
         with localcontext(_EXACT):
-            arrays = [_lines(self._hourly()), _lines(itertools.starmap(_session, self._sessions.items()))]
+            arrays = [
+                _lines(_with(meanwhile, self._hourly(known), _HOURS_AT_ONCE)),
+                _lines(_with(meanwhile, itertools.starmap(_session, self._sessions.items()), _SESSIONS_AT_ONCE)),
+            ]
         function = b"add_to_rollups"
         if self._links or self._described is not None:
             function, arrays = b"add_calls", [*_columns(self._links, chains.FIELDS), *arrays]
@@ -137,13 +159,25 @@ class Added:
             function, arrays = b"add_described", [*more, *arrays]
         return b"SELECT llmlog." + function + b"(" + b",".join([quote(array.encode()) for array in arrays]) + b")"
 
-    def _hourly(self) -> Iterator[str]:
+    def _hourly(self, known: set[str]) -> Iterator[str]:
         first, further = self._facts, self._further
         for line, at in self._hours.items():
             facts = first[at : at + _WIDTH]
             if line in further:
                 facts += further[line]
-            yield f"{line[:_HOUR]}:00+00,{_named(line[_HOUR:])},{_calls(facts)},{_unpriced(facts)},{_sums(facts)}"
+            hour, names = line[:_HOUR], _named(line[_HOUR:])
+            place = hour + names[:_KEY]
+            if place in known:
+                names = names[:_KEY] + _KNOWN
+            else:
+                known.add(place)
+            yield f"{hour}:00+00,{names},{_calls(facts)},{_unpriced(facts)},{_sums(facts)}"
+
+
+def _with(meanwhile: Callable[[], object], lines: Iterator[str], at_once: int) -> Iterator[str]:
+    while some := list(itertools.islice(lines, at_once)):
+        yield from some
+        meanwhile()
 
 
 def _calls(line: list[str]) -> int:

@@ -68,6 +68,8 @@ class Session:
         self._connection = connect.connection(conninfo)
         self._under_way: UnderWay | None = None
         self._described = False
+        # Lines of spend_hourly that are there, for `Added.statement`.
+        self._known: set[str] = set()
 
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none."""
@@ -113,10 +115,11 @@ class Session:
     def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added) -> Steps:
         """The contents, the sums and COMMIT."""
         pgconn = self._connection.pgconn
-        # While the server is still busy with the rows. Sums that can be none end the transaction.
+        # While the server is busy with the rows. They are more than the socket holds, so it is given them meanwhile.
+        # Sums that can be none end the transaction.
         sums, error = b"", None
         try:
-            sums = added.statement(self._quote())
+            sums = added.statement(self._quote(), self._known, pgconn.flush)
         except psycopg.Error as absurd:
             error = absurd
         yield from generators.copy_end(pgconn, None)
@@ -165,7 +168,7 @@ class Session:
             new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
             cursor.execute(_CONTENTS.merge)
             added.add([tuple(map(copy.field, row)) for row in new])
-            cursor.execute(b"; ".join([added.statement(self._quote()), b"COMMIT"]))
+            cursor.execute(b"; ".join([added.statement(self._quote(), set()), b"COMMIT"]))
         return len(new)
 
     def _quote(self) -> Callable[[bytes], bytes]:
@@ -197,6 +200,7 @@ class Session:
         """Give up the transaction if rows were at fault; any other error is raised again."""
         if not failure(error).of_the_row:
             raise error
+        self._known.clear()  # what this transaction would have made is not there
         self._connection.execute("ROLLBACK")
 
     def close(self) -> None:

@@ -334,7 +334,7 @@ class Unfinished:
         self._connection.execute(f"INSERT INTO llmlog.spend_logs ({listed}) VALUES ({values})", [*map(value, made)])
         added = rollups.Added()
         added.add([made])
-        self._connection.execute(added.statement(lambda literal: b"'" + literal.replace(b"'", b"''") + b"'"))
+        self._connection.execute(added.statement(lambda literal: b"'" + literal.replace(b"'", b"''") + b"'", set()))
 
     def commit_once_others_wait(self, url: str, writing: threading.Thread) -> None:
         with psycopg.connect(url, autocommit=True) as watching:

@@ -202,6 +202,57 @@ def test_names_that_a_line_must_quote_add_up(exporter: PostgresExporter, query: 
     assert equal(database_url)
 
 
+def _statement(known: set[str], n: int = 1) -> bytes:
+    added = rollups.Added()
+    added.add([row(record(model=f"m{m}", start_ns=HOUR, user_api_key_user_id="ann")) for m in range(n)])
+    return added.statement(lambda literal: b"'" + literal + b"'", known)
+
+
+def test_names_are_sent_once_for_a_line_that_stays(exporter: PostgresExporter, query: Any) -> None:
+    known: set[str] = set()
+    first, second = _statement(known), _statement(known)
+    assert (b"ann" in first, b"ann" in second) == (True, False)
+    query(first.decode())
+    query(second.decode())
+    assert query("SELECT model, user_id, status, calls FROM llmlog.spend_hourly") == [("m0", "ann", "success", 2)]
+
+
+def test_a_line_is_never_made_without_its_names(exporter: PostgresExporter, query: Any) -> None:
+    exporter.export([])
+    known: set[str] = set()
+    _statement(known)
+    with pytest.raises(psycopg.errors.NoDataFound):
+        query(_statement(known).decode())
+    assert query("SELECT count(*) FROM llmlog.spend_hourly") == [(0,)]
+
+
+def test_a_line_that_somebody_removed_is_made_again(exporter: PostgresExporter, query: Any) -> None:
+    for n in (3, 2, 1):
+        delivery = exporter.export([*records(n, start_ns=HOUR), *records(n, start_ns=HOUR, model="claude")])
+        assert (delivery.written, delivery.rejected) == (2 * n, [])
+        if n == 3:
+            query("DELETE FROM llmlog.spend_hourly WHERE model = 'claude'")
+    assert query("SELECT model, status, calls FROM llmlog.spend_hourly ORDER BY model") == [
+        ("claude", "success", 3),
+        ("gpt-4o", "success", 6),
+    ]
+
+
+def test_late_rows_find_their_day_by_a_line_that_is_there(
+    exporter: PostgresExporter, query: Any, database_url: str
+) -> None:
+    for _ in range(3):
+        assert exporter.export([record(start_ns=HOUR - 20 * DAY_NS, user_api_key_user_id="ann")]).written == 1
+    assert query("SELECT model, user_id, status, calls FROM llmlog.spend_daily") == [("gpt-4o", "ann", "success", 3)]
+    assert equal(database_url)
+
+
+def test_what_a_writer_remembers_of_lines_has_an_end() -> None:
+    known = {str(n) for n in range(100_000)}
+    _statement(known)
+    assert len(known) == 1
+
+
 @pytest.mark.parametrize(("function", "before"), [("add_to_rollups", 0), ("add_calls", 7), ("add_described", 22)])
 def test_writers_of_the_version_before_add_to_the_same_lines(
     exporter: PostgresExporter, query: Any, database_url: str, function: str, before: int

@@ -1,0 +1,12 @@
+"""Lines of spend_hourly that are there need no names to be added to."""
+
+from __future__ import annotations
+
+from otel_llmlog.store.migrations import run
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    run(revision)
