@@ -60,6 +60,10 @@ _last_failed: ContextVar[SpanContext | None] = ContextVar("otel_llmlog_last_fail
 class Outlet(Protocol):
     """Where calls go. Nothing here raises."""
 
+    def open(self) -> None:
+        """Calls begin, for the first time in this process."""
+        ...
+
     def intend(self, ids: Ids, start_ns: int, facts: dict[str, str]) -> int:
         """A call begins, on the app's thread. Answers a ticket for the other two."""
         ...
@@ -264,6 +268,7 @@ class Recorder:
                 thread = threading.Thread(target=self._run, name="llmlog-capture", daemon=True)
                 thread.start()
                 self._thread = thread
+                self._outlet.open()
         except RuntimeError:  # the interpreter is shutting down: `finish` reads what is left
             pass
         finally:
