@@ -245,12 +245,11 @@ class Recorder:
             self._stats.dropped("capture_queue_full")
             self._outlet.forget(call.ticket)
             return
-        held = call.held(self._settings.max_body_bytes)
-        if self._pending_bytes + held > self._settings.max_pending_bytes:
+        if self._pending_bytes + call.held > self._settings.max_pending_bytes:
             call.drop_bodies()
             self._stats.count("bodies_dropped")
         else:
-            self._pending_bytes += held
+            self._pending_bytes += call.held
         self._ended.append(call)
         if self._resting:
             self._resting = False
@@ -352,7 +351,7 @@ class Recorder:
                 self._stats.error("emit", error)
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
-        held = call.held(self._settings.max_body_bytes)
+        held = call.held
         try:
             payload = self._reader.read(call)
             ended = Ended(call.ids, call.start_ns, call.end_ns, llmlog.encode(payload), call.ticket)
