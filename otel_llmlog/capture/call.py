@@ -39,9 +39,10 @@ class Call:
     """What the app's thread notes down of one request. Times are epoch nanoseconds."""
 
     __slots__ = (
-        "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "ids", "is_async", "marks",
-        "missing", "on_end", "open_calls", "pieces", "request", "request_body", "response_headers", "room", "span",
-        "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket", "times",
+        "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "held", "ids", "is_async",
+        "limit", "marks", "missing", "on_end", "open_calls", "pieces", "request", "request_body",
+        "response_headers", "room", "span", "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket",
+        "times",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +71,8 @@ class Call:
         self.caller = caller
         self.is_async = is_async
         self.start_ns = start_ns
-        self.room = room
+        self.room = self.limit = room
+        self.held = 0  # bytes that it holds on to, once it has ended
         self.on_end = on_end
         self.open_calls = open_calls
         self.end_ns = 0
@@ -136,20 +138,17 @@ class Call:
             return
         self.end_ns = time_ns()
         self.ending = ending
+        self.held = len(self.request_body or b"") + len(self.body or b"")
         if self.streamed:
             self.count()
+            self.held += min(self.limit - self.room, self.limit + TAIL_BYTES)
         if error is not None:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
         self.on_end(self)
 
-    def held(self, limit: int) -> int:
-        """Bytes the call holds on to. `limit` is the room it began with."""
-        streamed = min(limit - self.room, limit + TAIL_BYTES)
-        return len(self.request_body or b"") + len(self.body or b"") + streamed
-
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""
         self.request_body, self.body, self.tail = None, None, None
-        self.pieces, self.times, self.marks, self.counted = [], [], [], 0
+        self.pieces, self.times, self.marks, self.counted, self.held = [], [], [], 0, 0
         self.missing = "dropped unread: LLMLOG_MAX_PENDING_BYTES were waiting"

@@ -120,9 +120,14 @@ def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> 
         call.status_code = response.status_code
         call.response_headers = response.headers
         if response.is_closed or response.is_stream_consumed:
-            call.body = _content(response)
-            if call.body is not None and len(call.body) > call.room:
-                call.body, call.missing = None, "larger than LLMLOG_MAX_BODY_BYTES: not read"
+            try:
+                body = response.content
+            except Exception:  # each library has its own ResponseNotRead
+                body = None
+            if body is not None and len(body) > call.room:
+                call.missing = "larger than LLMLOG_MAX_BODY_BYTES: not read"
+            else:
+                call.body = body
             call.end("read")
         else:
             call.stream()
@@ -131,14 +136,6 @@ def _answered(call: Call, recorder: Recorder, response: Any, tee: type[Any]) -> 
         call.end("failed", error)
     if call.status_code >= 400:
         recorder.note_failure(call)
-
-
-def _content(response: Any) -> bytes | None:
-    try:
-        content: bytes = response.content
-    except Exception:  # each library has its own ResponseNotRead
-        return None
-    return content
 
 
 def _with_usage(request: Any, call: Call, library: Any) -> Any:

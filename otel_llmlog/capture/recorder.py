@@ -60,6 +60,10 @@ _last_failed: ContextVar[SpanContext | None] = ContextVar("otel_llmlog_last_fail
 class Outlet(Protocol):
     """Where calls go. Nothing here raises."""
 
+    def open(self) -> None:
+        """Calls begin, for the first time in this process."""
+        ...
+
     def intend(self, ids: Ids, start_ns: int, facts: dict[str, str]) -> int:
         """A call begins, on the app's thread. Answers a ticket for the other two."""
         ...
@@ -241,12 +245,11 @@ class Recorder:
             self._stats.dropped("capture_queue_full")
             self._outlet.forget(call.ticket)
             return
-        held = call.held(self._settings.max_body_bytes)
-        if self._pending_bytes + held > self._settings.max_pending_bytes:
+        if self._pending_bytes + call.held > self._settings.max_pending_bytes:
             call.drop_bodies()
             self._stats.count("bodies_dropped")
         else:
-            self._pending_bytes += held
+            self._pending_bytes += call.held
         self._ended.append(call)
         if self._resting:
             self._resting = False
@@ -264,6 +267,7 @@ class Recorder:
                 thread = threading.Thread(target=self._run, name="llmlog-capture", daemon=True)
                 thread.start()
                 self._thread = thread
+                self._outlet.open()
         except RuntimeError:  # the interpreter is shutting down: `finish` reads what is left
             pass
         finally:
@@ -347,7 +351,7 @@ class Recorder:
                 self._stats.error("emit", error)
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
-        held = call.held(self._settings.max_body_bytes)
+        held = call.held
         try:
             payload = self._reader.read(call)
             ended = Ended(call.ids, call.start_ns, call.end_ns, llmlog.encode(payload), call.ticket)

@@ -22,7 +22,7 @@ from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
-from otel_llmlog.pipeline.spool import Intent, Orphan, adopt, decode_intent, decode_record
+from otel_llmlog.pipeline.spool import Orphan, adopt, decode_intent, decode_record
 from otel_llmlog.pipeline.terminated import terminated
 from otel_llmlog.stats import Stats
 
@@ -55,6 +55,7 @@ class BatchWorker:
     ) -> None:
         self._exporter = exporter
         self._source = source
+        self.intend = source.intend  # note that a request goes out; straight to the spool, without a function between
         self._settings = settings
         self._stats = stats
         self._spool_directory = spool_directory
@@ -76,12 +77,6 @@ class BatchWorker:
         self._in_hand: list[int] = []  # tickets of records under way that only memory holds
         self._closed = False
         self._adopt_at = self._report_at = 0.0
-
-    def intend(self, intent: Intent) -> int:
-        """Note that a request goes out. Answers a ticket for `put`."""
-        if self._thread is None:
-            self._start()
-        return self._source.intend(intent)
 
     def forget(self, ticket: int) -> None:
         """The request needs no record."""
@@ -106,9 +101,10 @@ class BatchWorker:
             if before == 0 or before < size <= before + accepted:
                 self._changed.notify_all()
         if self._thread is None:
-            self._start()
+            self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Begin to deliver, or at least to get ready for it. The first record does so, too."""
         with self._changed:
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="llmlog-write", daemon=True)

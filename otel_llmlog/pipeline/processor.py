@@ -17,7 +17,7 @@ from otel_llmlog.dialects.llmlog import CALL_ID, PREFIX, Attributes
 from otel_llmlog.emit import SCOPE
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pipeline.spool import Intent
+from otel_llmlog.pipeline.spool import Intent, encode_intent
 from otel_llmlog.stats import Stats
 
 _STATUS = PREFIX + "status"
@@ -39,12 +39,19 @@ class LLMLogSpanProcessor(SpanProcessor):
         self._stats = stats
         self._service_name = service_name
         self._flush = flush
+        noted = worker is not None and not (settings.disable_spend_logs or settings.disable_error_logs)
+        self._intend = worker.intend if worker is not None and noted else None
+
+    def open(self) -> None:
+        """Calls begin: what delivers them gets ready."""
+        if self._intend is not None and self._worker is not None:
+            self._worker.start()
 
     def intend(self, ids: tuple[str, str, str | None], start_ns: int, facts: dict[str, str]) -> int:
         """Note that a call begins, so that its row cannot be lost with this process. Answers a ticket for `accept`."""
-        if self._worker is None or self._settings.disable_spend_logs or self._settings.disable_error_logs:
+        if self._intend is None:
             return 0
-        return self._worker.intend(Intent(*ids, start_ns, self._service_name(), facts))
+        return self._intend(encode_intent(Intent(*ids, start_ns, self._service_name(), facts)))
 
     def accept(self, calls: Sequence[tuple[tuple[str, str, str | None], int, int, Attributes, int]]) -> None:
         """Take in calls captured in this process.

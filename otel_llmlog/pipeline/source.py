@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pipeline.spool import Entry, Intent, Spool, decode_record, encode_intent, encode_record
+from otel_llmlog.pipeline.spool import Entry, Spool, decode_record, encode_record
 
 
 class Batch(NamedTuple):
@@ -27,6 +27,10 @@ class Batch(NamedTuple):
     """Outcomes that the disk damaged. They are counted as dropped already."""
 
 
+def _nowhere(intent: bytes) -> int:  # noqa: ARG001 - as a spool's
+    return 0
+
+
 class Source:
     """Records that wait. Any thread puts, one takes."""
 
@@ -37,6 +41,9 @@ class Source:
         self._memory: deque[tuple[Record, int]] = deque()
         self._lost = 0
         self._taken: list[tuple[Record, int]] = []  # of memory, and not settled yet
+        # Note that a request goes out, as `encode_intent` writes it. Answers a ticket for `put`, 0 when it could not be
+        # noted on disk. The spool's own function: it is called on the app's thread.
+        self.intend: Callable[[bytes], int] = spool.begin if spool is not None else _nowhere
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
@@ -44,10 +51,6 @@ class Source:
         self._memory = deque()
         self._lost = 0
         self._taken = []
-
-    def intend(self, intent: Intent) -> int:
-        """Note that a request goes out. Answers a ticket for `put`, 0 when it could not be noted on disk."""
-        return self._spool.begin(encode_intent(intent)) if self._spool is not None else 0
 
     def forget(self, ticket: int) -> None:
         """The request needs no record."""

@@ -89,3 +89,17 @@ class Endpoint:
     """A request for a stream may be answered by another framing than server-sent events, and `read_stream` knows it."""
     refine: Callable[[ResponseFacts, Mapping[str, str]], ResponseFacts] | None = None
     """(facts of a reply, its headers under lower-case names) -> facts with what its headers alone say."""
+
+
+def has(*needles: bytes) -> Callable[[bytes | None, Mapping[str, str]], bool]:
+    """For `Endpoint.accepts`: bodies in which all of these stand."""
+
+    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
+        if body is None:
+            return False
+        for needle in needles:  # noqa: SIM110 - a generator costs the app's thread as much as a function
+            if needle not in body:
+                return False
+        return True
+
+    return accepts

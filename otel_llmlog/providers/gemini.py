@@ -23,7 +23,7 @@ from typing import Any
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage, addable
 from otel_llmlog.providers import lenient, sse
-from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
 from otel_llmlog.providers.parts import Parts, joined
 
@@ -54,13 +54,6 @@ _FAILED = frozenset({
 })  # fmt: skip
 _AUDIO, _IMAGES, _VIDEO = ("audio",), ("image", "document"), ("video",)
 _UNREADABLE = "an event of the stream could not be read"
-
-
-def _has(*needles: bytes) -> Any:
-    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
-        return body is not None and all(needle in body for needle in needles)
-
-    return accepts
 
 
 def model_of(path: str) -> str | None:
@@ -373,10 +366,10 @@ def _endpoint(api: str, operation: str, call_types: tuple[str, str], accepts: An
     )
 
 
-GENERATE = _endpoint("generate_content", "generate_content", _GENERATE_CALLS, _has(b'"contents"'), read_response)
-STREAM = _endpoint("generate_content", "generate_content", _STREAM_CALLS, _has(b'"contents"'), read_response)
+GENERATE = _endpoint("generate_content", "generate_content", _GENERATE_CALLS, has(b'"contents"'), read_response)
+STREAM = _endpoint("generate_content", "generate_content", _STREAM_CALLS, has(b'"contents"'), read_response)
 _EMBEDDING = ("embedding", "aembedding")
-EMBED = _endpoint("embeddings", "embeddings", _EMBEDDING, _has(b'"content"'), read_embeddings)
-BATCH_EMBED = _endpoint("embeddings", "embeddings", _EMBEDDING, _has(b'"requests"'), read_embeddings)
+EMBED = _endpoint("embeddings", "embeddings", _EMBEDDING, has(b'"content"'), read_embeddings)
+BATCH_EMBED = _endpoint("embeddings", "embeddings", _EMBEDDING, has(b'"requests"'), read_embeddings)
 # Vertex' older form: other models of `predict` have a prompt, an image or fields of their own in their instances.
-PREDICT = _endpoint("embeddings", "embeddings", _EMBEDDING, _has(b'"instances"', b'"content"'), read_embeddings)
+PREDICT = _endpoint("embeddings", "embeddings", _EMBEDDING, has(b'"instances"', b'"content"'), read_embeddings)

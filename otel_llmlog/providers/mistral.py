@@ -6,24 +6,16 @@ OCRUsageInfo} of the installed SDK. A stream always ends with its usage, asked f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage
 from otel_llmlog.providers import lenient, openai, openai_streams
-from otel_llmlog.providers.facts import Endpoint, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import Endpoint, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import integer, items, mapping
 
 _NOT_PARAMETERS = frozenset({"model", "document", "document_annotation_prompt"})
-
-
-def _has(*needles: bytes) -> Any:
-    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
-        return body is not None and all(needle in body for needle in needles)
-
-    return accepts
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -82,7 +74,7 @@ def _endpoint(api: str, operation: str, call_type: str, accepts: Any, read_asked
     )
 
 
-FIM = _endpoint("fim", "text_completion", "text_completion", _has(b'"prompt"'), read_request, openai.read_response)
+FIM = _endpoint("fim", "text_completion", "text_completion", has(b'"prompt"'), read_request, openai.read_response)
 # The agent has its model; the reply names it.
-AGENTS = _endpoint("chat", "chat", "completion", _has(b'"agent_id"', b'"messages"'), read_request, openai.read_response)
-OCR = _endpoint("ocr", "ocr", "ocr", _has(b'"model"', b'"document"'), read_ocr_request, read_ocr)
+AGENTS = _endpoint("chat", "chat", "completion", has(b'"agent_id"', b'"messages"'), read_request, openai.read_response)
+OCR = _endpoint("ocr", "ocr", "ocr", has(b'"model"', b'"document"'), read_ocr_request, read_ocr)

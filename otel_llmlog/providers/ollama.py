@@ -13,7 +13,7 @@ from typing import Any
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage
 from otel_llmlog.providers import lenient, sse
-from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
 
 # Of `options`, the numbers and switches that say how tokens are chosen; the rest is about the machine.
@@ -27,13 +27,6 @@ _NOT_PARAMETERS = frozenset(
 _COUNTS = ("prompt_eval_count", "eval_count")
 # What a line adds to, for chat within `message`, for generate at the top.
 _TEXTS = ("content", "thinking", "response")
-
-
-def _has(*needles: bytes) -> Any:
-    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
-        return body is not None and all(needle in body for needle in needles)
-
-    return accepts
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -187,6 +180,6 @@ def _endpoint(api: str, operation: str, call_type: str, accepts: Any) -> Endpoin
     )
 
 
-CHAT = _endpoint("chat", "chat", "completion", _has(b'"model"', b'"messages"'))
-GENERATE = _endpoint("completions", "text_completion", "text_completion", _has(b'"model"', b'"prompt"'))
-EMBED = _endpoint("embeddings", "embeddings", "embedding", _has(b'"model"', b'"input"'))
+CHAT = _endpoint("chat", "chat", "completion", has(b'"model"', b'"messages"'))
+GENERATE = _endpoint("completions", "text_completion", "text_completion", has(b'"model"', b'"prompt"'))
+EMBED = _endpoint("embeddings", "embeddings", "embedding", has(b'"model"', b'"input"'))

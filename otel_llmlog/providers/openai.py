@@ -23,7 +23,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.providers import lenient
-from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import items, mapping, text, word
 from otel_llmlog.providers.openai_streams import read_chat_stream, read_responses_stream
 from otel_llmlog.providers.openai_usage import ended_badly, error_of, failed, tier_of, usage_of, with_tools
@@ -43,13 +43,6 @@ _NOT_PARAMETERS = frozenset({
 _IDENTITY = ("metadata", "litellm_session_id", "litellm_trace_id", "litellm_metadata")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,512}")
-
-
-def _has(*needles: bytes) -> Any:
-    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
-        return body is not None and all(needle in body for needle in needles)
-
-    return accepts
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -189,12 +182,12 @@ def _endpoint(api: str, operation: str, call_type: str, accepts: Any, read_body:
 
 # By the last segment of the path. The body must have the shape, too: /messages, /responses and the like are
 # common names, and a request that is no LLM call passes untouched.
-CHAT = _endpoint("chat", "chat", "completion", _has(b'"messages"'), read_response, read_chat_stream)
+CHAT = _endpoint("chat", "chat", "completion", has(b'"messages"'), read_response, read_chat_stream)
 COMPLETIONS = _endpoint(
-    "completions", "text_completion", "text_completion", _has(b'"prompt"'), read_response, read_chat_stream
+    "completions", "text_completion", "text_completion", has(b'"prompt"'), read_response, read_chat_stream
 )
 RESPONSES = replace(
-    _endpoint("responses", "chat", "responses", _has(b'"model"', b'"input"'), read_response, read_responses_stream),
+    _endpoint("responses", "chat", "responses", has(b'"model"', b'"input"'), read_response, read_responses_stream),
     refine=refine_served,
 )
-EMBEDDINGS = _endpoint("embeddings", "embeddings", "embedding", _has(b'"input"'), read_embeddings, read_chat_stream)
+EMBEDDINGS = _endpoint("embeddings", "embeddings", "embedding", has(b'"input"'), read_embeddings, read_chat_stream)

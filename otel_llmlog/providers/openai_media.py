@@ -20,7 +20,7 @@ from typing import Any
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage, milliseconds
 from otel_llmlog.providers import forms, lenient, openai, openai_usage, sse
-from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
+from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
 
 # Parameters that cannot hold content, as numbers or words.
@@ -35,13 +35,6 @@ _MAX_IMAGES = 10
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # The default of an API where the request names no model.
 _DEFAULT_MODELS = {"images": "dall-e-2", "moderations": "omni-moderation-latest"}
-
-
-def _accepts_json(*needles: bytes) -> Any:
-    def accepts(body: bytes | None, headers: Mapping[str, str]) -> bool:  # noqa: ARG001 - one signature for all
-        return body is not None and all(needle in body for needle in needles)
-
-    return accepts
 
 
 def _accepts_form(body: bytes | None, headers: Mapping[str, str]) -> bool:
@@ -253,11 +246,11 @@ def _endpoint(api: str, call_type: str, accepts: Any, read_body: Any) -> Endpoin
     return Endpoint("openai", api, call_type, names, accepts, read_request, read_body, read_stream, openai.read_error)
 
 
-GENERATIONS = _endpoint("images", "image_generation", _accepts_json(b'"prompt"'), read_images)
+GENERATIONS = _endpoint("images", "image_generation", has(b'"prompt"'), read_images)
 EDITS = _endpoint("images", "image_edit", _accepts_form, read_images)
 VARIATIONS = replace(EDITS, operation="image_variation", call_types=("image_variation", "aimage_variation"))
 TRANSCRIPTIONS = _endpoint("audio", "transcription", _accepts_form, read_transcription)
 # LiteLLM knows both by one name.
 TRANSLATIONS = replace(TRANSCRIPTIONS, operation="translation")
-SPEECH = _endpoint("speech", "speech", _accepts_json(b'"input"', b'"voice"'), read_speech)
-MODERATIONS = _endpoint("moderations", "moderation", _accepts_json(b'"input"'), read_moderation)
+SPEECH = _endpoint("speech", "speech", has(b'"input"', b'"voice"'), read_speech)
+MODERATIONS = _endpoint("moderations", "moderation", has(b'"input"'), read_moderation)

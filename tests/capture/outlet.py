@@ -14,6 +14,8 @@ class Outlet:
         self.intended: list[dict[str, str]] = []
         self.forgotten: list[int] = []
 
+    def open(self) -> None: ...
+
     def intend(self, ids: Any, start_ns: int, facts: dict[str, str]) -> int:
         self.intended.append(facts)
         return len(self.intended)

@@ -16,7 +16,7 @@ from otel_llmlog.pipeline import batch
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
-from otel_llmlog.pipeline.spool import Intent, Spool, encode_record
+from otel_llmlog.pipeline.spool import Intent, Spool, encode_intent, encode_record
 from otel_llmlog.stats import Stats
 from tests.pipeline.spooling import run_and_die
 
@@ -56,8 +56,9 @@ def record(number: int, size: int = 100) -> Record:
     return Record("a" * 32, f"{number:016x}", None, number, number + 1, "shop", {"llmlog.id": "x" * size})
 
 
-def intent(number: int) -> Intent:
-    return Intent("a" * 32, f"{number:016x}", None, number, "shop", {"operation": "chat", "call_type": "completion"})
+def intent(number: int) -> bytes:
+    facts = {"operation": "chat", "call_type": "completion"}
+    return encode_intent(Intent("a" * 32, f"{number:016x}", None, number, "shop", facts))
 
 
 class Pipe:

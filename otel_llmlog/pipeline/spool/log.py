@@ -137,13 +137,23 @@ class Log:
             self._inside = True
             try:
                 self._ticket = ticket = self._ticket + 1
-                segment = self._note(ticket, intent) or self._append(
-                    frames.INTENT, [(ticket, intent)], self._segment_bytes
-                )
-                if segment is None:
-                    return 0
+                segment, size = self._active, frames.HEADER_BYTES + len(intent)
+                # Nearly always nothing else is to be seen to. This is the app's thread, and its caches are cold: what
+                # is touched for the first time costs, each function too, so all of it is looked at here.
+                if (
+                    segment is not None
+                    and self._retry_at <= monotonic() < self._check_at
+                    and segment.size + size <= self._segment_bytes
+                    and self._own_bytes + self._other_bytes + size <= self._max_bytes
+                    and segment.put(frames.encode(frames.INTENT, ticket, intent, segment.seed))
+                ):
+                    self._own_bytes += size
+                else:
+                    segment = self._append(frames.INTENT, [(ticket, intent)], self._segment_bytes)
+                    if segment is None:
+                        return 0
                 end = segment.size
-                self._open[ticket] = segment, end - len(intent) - frames.HEADER_BYTES, end
+                self._open[ticket] = segment, end - size, end
                 segment.open += 1
             finally:
                 self._inside = False
@@ -205,20 +215,6 @@ class Log:
     def reason(self) -> str:
         """Why this thread's last append was refused."""
         return str(getattr(self._last, "reason", ""))
-
-    def _note(self, ticket: int, intent: bytes) -> Segment | None:
-        """Write an intent where nothing else is to be seen to: what happens on the app's thread, in one go."""
-        segment, size = self._active, frames.HEADER_BYTES + len(intent)
-        if (
-            segment is not None
-            and self._retry_at <= monotonic() < self._check_at
-            and segment.size + size <= self._segment_bytes
-            and self._own_bytes + self._other_bytes + size <= self._max_bytes
-            and segment.put(frames.encode(frames.INTENT, ticket, intent, segment.seed))
-        ):
-            self._own_bytes += size
-            return segment
-        return None
 
     def _append(self, kind: int, payloads: Sequence[tuple[int, bytes]], room: int) -> Segment | None:
         """Write a frame for each ticket and payload. `room`: bytes at which a segment counts as full."""

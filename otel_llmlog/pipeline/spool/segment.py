@@ -59,10 +59,11 @@ class Segment:
 
     def put(self, data: bytes) -> bool:
         """Append whole frames if the window takes them; False, and nothing is done, where they need a system call."""
-        window, end = self._window, self.size + len(data)
+        window, start = self._window, self.size
+        end = start + len(data)
         if window is None or end > window.end:
             return False
-        window.put(self.size, data)
+        window.view[start - window.start : end - window.start] = data
         self.size = end
         return True
 

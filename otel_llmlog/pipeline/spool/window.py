@@ -29,9 +29,9 @@ if AVAILABLE:
 
 
 class Window:
-    """The bytes of a file from `start` up to `end`. One thread uses it at a time."""
+    """The bytes of a file from `start` up to `end`: its `view`, until it is closed. One thread uses it at a time."""
 
-    __slots__ = ("_address", "_view", "end", "start")
+    __slots__ = ("_address", "end", "start", "view")
 
     def __init__(self, descriptor: int, offset: int) -> None:
         """A window in which `offset` lies. Raises OSError, also where the disk has no room for it."""
@@ -42,17 +42,11 @@ class Window:
         self._address = _libc.mmap(None, BYTES, protection, mmap.MAP_SHARED, descriptor, self.start)
         if self._address == _FAILED:
             raise OSError(ctypes.get_errno(), "the file cannot be mapped")
-        self._view: memoryview | None = memoryview((ctypes.c_ubyte * BYTES).from_address(self._address)).cast("B")
-
-    def put(self, offset: int, data: bytes) -> None:
-        """Put bytes at a place of the file, all of them inside the window."""
-        assert self._view is not None
-        at = offset - self.start
-        self._view[at : at + len(data)] = data
+        self.view = memoryview((ctypes.c_ubyte * BYTES).from_address(self._address)).cast("B")
 
     def close(self) -> None:
-        """Give the memory back."""
-        view, self._view = self._view, None
-        if view is not None:
-            view.release()
-            _libc.munmap(self._address, BYTES)
+        """Give the memory back. A view that is released refuses to be used, so that nothing is touched behind it."""
+        address, self._address = self._address, None
+        if address is not None:
+            self.view.release()
+            _libc.munmap(address, BYTES)
