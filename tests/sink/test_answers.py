@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ import httpx
 import psycopg
 import pytest
 
+from otel_llmlog.pipeline.record import Record
 from tests.sink.conftest import Query
 from tests.sink.receiving import JSON, LOGS, TRACES, Reply, Sink, as_json, body, over_grpc, over_http, reply_of
 from tests.store.records import record, records
@@ -77,34 +79,42 @@ def test_success_is_not_answered_before_commit(sink: Sink, module_database_url: 
         assert answer.result(30) == Reply("OK")
 
 
-def test_many_small_senders_share_transactions(sink: Sink, module_database_url: str, query: Query) -> None:
+def test_many_small_senders_share_transactions(start: Callable[..., Sink], database_url: str) -> None:
     """As many commits as requests would be the other way: here all that wait for the first go together."""
-    sent = records(60)
+    sink = start(sink_max_requests="61")
+    sink.wait_until_ready()
+    refused = threading.Semaphore(0)
+    sent = records(80)
 
-    async def send_all() -> list[bytes]:
+    async def send_all() -> list[str]:
+        async def send(one: Record) -> str:
+            try:
+                await channel.unary_unary(TRACES)(body([one]))
+            except grpc.aio.AioRpcError as error:
+                refused.release()
+                return error.code().name
+            return "OK"
+
         async with grpc.aio.insecure_channel(sink.grpc) as channel:
-            export = channel.unary_unary(TRACES)
-            return await asyncio.gather(*(export(body([one])) for one in sent))
+            return await asyncio.gather(*map(send, sent))
 
-    def commits() -> int:
-        [row] = query("SELECT count(DISTINCT xmin::text) AS n FROM llmlog.spend_logs WHERE span_id = ANY (%s)", [
-            one.span_id for one in sent])  # fmt: skip
-        return int(row["n"])
-
-    with psycopg.connect(module_database_url) as holding, ThreadPoolExecutor(1) as pool:
+    with psycopg.connect(database_url) as holding, ThreadPoolExecutor(2) as pool:
         # Whoever comes first waits for this; the others gather behind it.
         holding.execute("LOCK TABLE llmlog.spend_logs IN EXCLUSIVE MODE")
         first = pool.submit(over_grpc, sink, body([record()]))
-        rest = threading.Thread(target=lambda: asyncio.run(send_all()))
-        rest.start()
-        with psycopg.connect(module_database_url, autocommit=True) as watching:
+        with psycopg.connect(database_url, autocommit=True) as watching:
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
             while not watching.execute(waits).fetchone():
                 watching.execute("SELECT pg_stat_clear_snapshot()")
+        rest = pool.submit(asyncio.run, send_all())
+        for _ in range(20):  # no more are taken: as many as may be wait
+            assert refused.acquire(timeout=30)
         holding.rollback()
         assert first.result(30) == Reply("OK")
-        rest.join(30)
-    assert 1 <= commits() < len(sent) / 2
+        assert Counter(rest.result(30)) == {"OK": 60, "RESOURCE_EXHAUSTED": 20}
+    with psycopg.connect(database_url) as connection:
+        [commits] = connection.execute("SELECT count(DISTINCT xmin::text) FROM llmlog.spend_logs").fetchone() or ()
+    assert commits <= 3
 
 
 def test_an_outage_is_told_at_once_with_a_time_to_try_again_and_nothing_is_kept(
