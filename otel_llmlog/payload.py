@@ -177,13 +177,18 @@ class StandardLoggingPayload(_Part):
 def addable(value: Any) -> int:
     """A count that can be added up: a negative, fractional, absurd or non-numeric one is 0.
 
-    A sum is made of such, lest one broken part spoil it: the sum itself would be 0.
+    A sum is made of such, lest one broken part spoil it: see `total`.
     """
     if type(value) is int:
         return value if 0 <= value <= MAX_COUNT else 0
     if type(value) is float and value.is_integer():
         return addable(int(value))
     return 0
+
+
+def total(*counts: Any) -> int:
+    """The sum of what can be added up: at most the largest count, so that no part is ever more than it."""
+    return min(sum(map(addable, counts)), MAX_COUNT)
 
 
 Count = Annotated[int, BeforeValidator(addable)]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llmlog import payload as models
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.errors import RowRejected
-from otel_llmlog.payload import COUNTS, CallPayload, StandardLoggingPayload, Usage, milliseconds
+from otel_llmlog.payload import (
+    COUNTS,
+    MAX_COUNT,
+    CallPayload,
+    StandardLoggingPayload,
+    Usage,
+    addable,
+    milliseconds,
+    total,
+)
 from tests.payloads import PAYLOADS, models as models_of
 
 # Every key of LiteLLM's own TypedDicts, from its specification and (from 1.106) its package.
@@ -111,6 +120,13 @@ def test_hostile_attributes_are_read_or_rejected_in_one_line(attributes: dict[st
 @pytest.mark.parametrize("count", [-1, 1.5, float("nan"), float("inf"), 1e300, 10**30, "7", None, True, [1]])
 def test_a_count_that_is_no_count_is_zero(count: object) -> None:
     assert Usage(input_tokens=count).input_tokens == 0
+
+
+@given(st.lists(st.one_of(st.integers(-5, MAX_COUNT + 5), st.floats(), st.text(max_size=3)), max_size=4))
+@example([MAX_COUNT, 1])
+def test_a_total_is_a_count_and_no_part_is_more_than_it(counts: list[object]) -> None:
+    assert Usage(input_tokens=total(*counts)).input_tokens == total(*counts)
+    assert max(map(addable, counts), default=0) <= total(*counts)
 
 
 @given(models_of(Usage))

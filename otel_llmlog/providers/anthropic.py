@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, addable
+from otel_llmlog.payload import Usage, addable, total
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
@@ -76,11 +76,11 @@ def usage_of(found: Any) -> Usage | None:
     read, written = addable(found.get("cache_read_input_tokens")), addable(found.get("cache_creation_input_tokens"))
     lifetimes = mapping(found.get("cache_creation"))
     hour = addable(lifetimes.get("ephemeral_1h_input_tokens"))
-    written = max(written, hour + addable(lifetimes.get("ephemeral_5m_input_tokens")))
+    written = max(written, total(hour, lifetimes.get("ephemeral_5m_input_tokens")))
     tools = mapping(found.get("server_tool_use"))
     details = mapping(found.get("output_tokens_details"))
     return Usage(
-        input_tokens=addable(found.get("input_tokens")) + read + written,
+        input_tokens=total(found.get("input_tokens"), read, written),
         output_tokens=integer(found.get("output_tokens")),
         cache_read_tokens=read,
         cache_write_tokens=written,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, addable
+from otel_llmlog.payload import Usage, addable, total
 from otel_llmlog.providers import eventstream, lenient, sse
 from otel_llmlog.providers.facts import ErrorFacts, ResponseFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
@@ -32,7 +32,7 @@ def usage_of(found: Any) -> Usage | None:
         if detail.get("ttl") == "1h"
     )
     return Usage(
-        input_tokens=addable(found.get("inputTokens")) + read + written,
+        input_tokens=total(found.get("inputTokens"), read, written),
         output_tokens=integer(found.get("outputTokens")),
         cache_read_tokens=read,
         cache_write_tokens=written,

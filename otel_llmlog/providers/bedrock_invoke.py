@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from otel_llmlog.payload import Usage, addable
+from otel_llmlog.payload import Usage, total
 from otel_llmlog.providers import anthropic, bedrock_converse, lenient, openai, openai_streams, sse
 from otel_llmlog.providers.bedrock_converse import error_of, events_of, read_events, usage_of
 from otel_llmlog.providers.facts import ResponseFacts
@@ -72,8 +72,8 @@ def _vendors_own(reading: lenient.Reading) -> Usage | None:
     if "prompt_token_count" in reading.fields:
         counts = (reading.get("prompt_token_count"), reading.get("generation_token_count"))
     elif "inputTextTokenCount" in reading.fields:
-        made = [addable(mapping(result).get("tokenCount")) for result in items(reading.get("results"))]
-        counts = (reading.get("inputTextTokenCount"), sum(made))
+        made = [mapping(result).get("tokenCount") for result in items(reading.get("results"))]
+        counts = (reading.get("inputTextTokenCount"), total(*made))
     else:
         return None
     return Usage(input_tokens=integer(counts[0]), output_tokens=integer(counts[1]), source="provider")

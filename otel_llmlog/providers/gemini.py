@@ -16,12 +16,12 @@ installed SDK, under the camel-case names of the REST API; google.genai.errors.A
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, addable
+from otel_llmlog.payload import Usage, addable, total
 from otel_llmlog.providers import lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text
@@ -100,10 +100,10 @@ def _messages(reading: lenient.Reading) -> Any:
     return [{"role": "system", **system}, *found] if system and isinstance(found, list) else found
 
 
-def _by_modality(found: Any, *modalities: str) -> int:
-    """Tokens of some modalities in a list of `ModalityTokenCount`."""
-    counts = (mapping(item) for item in items(found))
-    return sum(addable(count.get("tokenCount")) for count in counts if enum(count.get("modality")) in modalities)
+def _by_modality(modalities: Container[str], *found: Any) -> int:
+    """Tokens of some modalities in lists of `ModalityTokenCount`."""
+    counts = [mapping(item) for one in found for item in items(one)]
+    return total(*(count.get("tokenCount") for count in counts if enum(count.get("modality")) in modalities))
 
 
 class _Grounding:
@@ -141,19 +141,21 @@ def usage_of(found: Any, grounding: _Grounding, model: str | None, *, complete: 
     # Of a stream that ended early nobody knows what its tools were.
     billed_tools = tools if complete and not grounding.queries and not grounding.maps else 0
     of_tools = found.get("toolUsePromptTokensDetails") if billed_tools else None
+    cached, asked = found.get("cacheTokensDetails"), found.get("promptTokensDetails")
+    made = found.get("candidatesTokensDetails")
     tier = enum(found.get("serviceTier")) or enum(found.get("trafficType"))
     return Usage(
-        input_tokens=prompt + billed_tools,
-        output_tokens=said if within else said + thoughts,
+        input_tokens=total(prompt, billed_tools),
+        output_tokens=said if within else total(said, thoughts),
         cache_read_tokens=integer(found.get("cachedContentTokenCount")),
-        cache_read_audio_tokens=_by_modality(found.get("cacheTokensDetails"), *_AUDIO),
-        cache_read_image_tokens=_by_modality(found.get("cacheTokensDetails"), *_IMAGES),
-        input_audio_tokens=_by_modality(found.get("promptTokensDetails"), *_AUDIO) + _by_modality(of_tools, *_AUDIO),
-        input_image_tokens=_by_modality(found.get("promptTokensDetails"), *_IMAGES) + _by_modality(of_tools, *_IMAGES),
-        input_video_tokens=_by_modality(found.get("promptTokensDetails"), *_VIDEO) + _by_modality(of_tools, *_VIDEO),
-        output_audio_tokens=_by_modality(found.get("candidatesTokensDetails"), *_AUDIO),
-        output_image_tokens=_by_modality(found.get("candidatesTokensDetails"), *_IMAGES),
-        output_video_tokens=_by_modality(found.get("candidatesTokensDetails"), *_VIDEO),
+        cache_read_audio_tokens=_by_modality(_AUDIO, cached),
+        cache_read_image_tokens=_by_modality(_IMAGES, cached),
+        input_audio_tokens=_by_modality(_AUDIO, asked, of_tools),
+        input_image_tokens=_by_modality(_IMAGES, asked, of_tools),
+        input_video_tokens=_by_modality(_VIDEO, asked, of_tools),
+        output_audio_tokens=_by_modality(_AUDIO, made),
+        output_image_tokens=_by_modality(_IMAGES, made),
+        output_video_tokens=_by_modality(_VIDEO, made),
         reasoning_tokens=thoughts,
         web_search_requests=grounding.searches(model),
         service_tier=_TRAFFIC.get(tier, tier) if tier else None,
@@ -309,16 +311,16 @@ def _embedded(reading: lenient.Reading) -> Usage | None:
     if count is None:
         made = [mapping(mapping(one).get("embeddings")) for one in items(reading.get("predictions"))]
         counts = [found for one in made if (found := mapping(one.get("statistics")).get("token_count")) is not None]
-        count = sum(map(addable, counts)) if counts else None
+        count = total(*counts) if counts else None
     if count is None:
         # Older models are billed by the character, and count nothing else.
         characters = integer(mapping(reading.get("metadata")).get("billableCharacterCount"))
         return Usage(input_characters=characters, source="provider") if characters else None
     return Usage(
         input_tokens=integer(count),
-        input_audio_tokens=_by_modality(details, *_AUDIO),
-        input_image_tokens=_by_modality(details, *_IMAGES),
-        input_video_tokens=_by_modality(details, *_VIDEO),
+        input_audio_tokens=_by_modality(_AUDIO, details),
+        input_image_tokens=_by_modality(_IMAGES, details),
+        input_video_tokens=_by_modality(_VIDEO, details),
         source="provider",
     )
 

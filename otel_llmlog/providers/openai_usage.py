@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.payload import Usage, addable, milliseconds
+from otel_llmlog.payload import Usage, addable, milliseconds, total
 from otel_llmlog.providers.facts import ErrorFacts
 from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, word
 
@@ -32,11 +32,11 @@ def usage_of(found: Any) -> Usage | None:
     reasoning = integer(wrote.get("reasoning_tokens"))
     # xAI's chat API counts reasoning on top of completion tokens, unlike everybody else: its total tells.
     if reasoning > 0 and integer(found.get("total_tokens")) == asked + said + reasoning:
-        said += reasoning
+        said = total(said, reasoning)
     if "reasoning_tokens" in found and isinstance(found.get("cost"), dict):
         # So does Perplexity, whose total has no room for it.
         reasoning = addable(found["reasoning_tokens"])
-        said += reasoning
+        said = total(said, reasoning)
     cached = read.get("cached_tokens") or found.get("prompt_cache_hit_tokens") or found.get("cached_tokens")
     return Usage(
         input_tokens=asked,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from otel_llmlog.providers import bedrock, bedrock_invoke
 from otel_llmlog.providers.eventstream import frame, frames
@@ -88,6 +88,7 @@ def test_a_recorded_stream_without_its_middle_never_counts_more(case) -> None:
     st.sampled_from(["input", "output", "cache-read-input", "cache-write-input"]),
     st.one_of(st.integers(-5, 10**18).map(str), st.text(max_size=8)),
 ))  # fmt: skip
+@example(counts={"input": "1000000000000", "cache-read-input": "1"})
 def test_counts_in_headers_are_never_negative_nor_broken(counts: dict[str, str]) -> None:
     headers = {f"x-amzn-bedrock-{name}-token-count": value for name, value in counts.items()}
     usage = bedrock.refine(bedrock_invoke.read_response(json.dumps({"text": "x"}).encode(), False), headers).usage
