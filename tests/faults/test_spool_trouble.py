@@ -70,6 +70,7 @@ Status = Callable[[int | None], dict[str, Any]]
 Rows = Callable[[], list[dict[str, Any]]]
 
 
+@pytest.mark.slow
 def test_a_full_spool_drops_the_newest_and_the_numbers_say_how_many(
     environment: dict[str, str], away: Callable[[], Any], status: Status, rows: Rows, drain: Callable[[], None]
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_session_that_was_ended_is_made_anew(exporter: PostgresExporter, query
     assert outcome(exporter.export(batch)) == (2, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_not_given_is_a_reason_to_try_again(
     exporter: PostgresExporter, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
