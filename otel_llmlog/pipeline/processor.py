@@ -39,8 +39,8 @@ class LLMLogSpanProcessor(SpanProcessor):
         self._stats = stats
         self._service_name = service_name
         self._flush = flush
-        noted = worker is not None and not (settings.disable_spend_logs or settings.disable_error_logs)
-        self._intend = worker.intend if worker is not None and noted else None
+        unwanted = settings.disable_spend_logs or settings.disable_error_logs
+        self._intend = None if worker is None or unwanted else worker.intend
 
     def open(self) -> None:
         """Calls begin: what delivers them gets ready."""

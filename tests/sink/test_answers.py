@@ -104,7 +104,7 @@ def test_many_small_senders_share_transactions(start: Callable[..., Sink], datab
         first = pool.submit(over_grpc, sink, body([record()]))
         with psycopg.connect(database_url, autocommit=True) as watching:
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            while not watching.execute(waits).fetchone():
+            while not first.done() and not watching.execute(waits).fetchone():
                 watching.execute("SELECT pg_stat_clear_snapshot()")
         rest = pool.submit(asyncio.run, send_all())
         for _ in range(20):  # no more are taken: as many as may be wait
