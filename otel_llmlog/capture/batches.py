@@ -38,7 +38,7 @@ class Batches:
 
     def calls(self, reading: Call, body: bytes) -> Iterator[Call]:
         """The calls that a reply to the reading of a batch tells of; none where it only describes the batch."""
-        path = reading.request.url.path
+        path = reading.url.path
         results = batches.results_of(path)
         if results is None:
             for known in batches.known_of(path, body):
@@ -76,12 +76,12 @@ def _remember(known: OrderedDict[str, _T], name: str, value: _T) -> None:
 
 def _call(reading: Call, line: batches.Line, created: int, room: int, note: str = "") -> Call:
     """The call of one line, ended."""
-    host = reading.request.url.host
+    host = reading.url.host
     digest = hashlib.sha256(f"{host}/{line.name}".encode("utf-8", "replace")).hexdigest()
-    named = {"batch_results": batches.results_of(reading.request.url.path), "custom_id": line.custom_id, "note": note}
+    named = {"batch_results": batches.results_of(reading.url.path), "custom_id": line.custom_id, "note": note}
     call = Call(
         line.endpoint,
-        reading.request,
+        reading,
         b"{}",
         trace.INVALID_SPAN,
         Ids(digest[:32], digest[32:48], None),
@@ -95,5 +95,6 @@ def _call(reading: Call, line: batches.Line, created: int, room: int, note: str 
     )
     call.open_calls.clear()
     call.end_ns, call.ending = call.start_ns, "read"
-    call.status_code, call.response_headers, call.body = line.status, reading.response_headers, line.body
+    call.sent, call.received = reading.sent, reading.received
+    call.status_code, call.body = line.status, line.body
     return call

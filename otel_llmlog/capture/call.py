@@ -1,13 +1,15 @@
 """Call: one LLM request under way. Holds references and times, works out nothing.
 
 Always true: a call ends once, however many of its endings happen; nothing here raises into the app; nothing here
-holds on to the response, so that an abandoned one is collected and its call ends.
+holds on to the response, so that an abandoned one is collected and its call ends; a call that has ended holds on to
+few objects: what waits for the reader brings the garbage collector onto the app's thread, and cold memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -25,6 +27,18 @@ TAIL_BYTES = 1 << 20
 _NO_STREAM: Any = ()
 
 
+def flat(raw: Sequence[tuple[bytes, bytes]]) -> bytes | list[bytes]:
+    """Headers as few objects: lines of names and values in turns; as a list where one of them is not a line."""
+    lines = b"\n".join(chain.from_iterable(raw))
+    return lines if lines.count(b"\n") == 2 * len(raw) - 1 else list(chain.from_iterable(raw))
+
+
+def pairs(headers: bytes | list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values of headers as an ended call keeps them."""
+    lines = headers.split(b"\n") if isinstance(headers, bytes) else headers
+    return zip(lines[::2], lines[1::2], strict=False)
+
+
 class Ended(NamedTuple):
     """A finished call as it is handed on. Times are epoch nanoseconds."""
 
@@ -40,9 +54,9 @@ class Call:
 
     __slots__ = (
         "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "held", "ids", "is_async",
-        "limit", "marks", "missing", "on_end", "open_calls", "pieces", "request", "request_body",
-        "response_headers", "room", "span", "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket",
-        "times",
+        "limit", "marks", "missing", "on_end", "open_calls", "pieces", "received", "request", "request_body",
+        "response_headers", "room", "sent", "span", "start_ns", "status_code", "streamed", "tail", "tail_room",
+        "ticket", "times", "url",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +76,8 @@ class Call:
         on_end: Callable[[Call], None],
     ) -> None:
         self.endpoint = endpoint
-        self.request = request
+        self.request = request  # None once the call has ended
+        self.url = request.url
         self.request_body = request_body
         self.span = span
         self.ids = ids
@@ -79,7 +94,9 @@ class Call:
         self.ending = ""
         self.error: str | None = None
         self.status_code = 0
-        self.response_headers: Any = None
+        self.response_headers: Any = None  # None once the call has ended
+        self.sent: bytes | list[bytes] = b""  # the request's headers, once the call has ended: see `pairs`
+        self.received: bytes | list[bytes] = b""  # the reply's
         self.body: bytes | None = None
         self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
@@ -145,6 +162,13 @@ class Call:
         if error is not None:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
+        try:
+            self.sent = flat(self.request.headers.raw)
+            if self.response_headers is not None:
+                self.received = flat(self.response_headers.raw)
+        except Exception as unread:  # an app may hand its client anything
+            self.missing = f"headers that could not be read: {type(unread).__name__}"
+        self.request = self.response_headers = None
         self.on_end(self)
 
     def drop_bodies(self) -> None:

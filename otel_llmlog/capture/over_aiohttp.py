@@ -47,9 +47,10 @@ def _shell(original: Callable[..., Any], tee: Callable[[Any, Call], Any], librar
             decoded = getattr(self, "auto_decompress", True) if decoded is None else decoded
 
             info = getattr(response, "request_info", None)
-            if info is not None and not response.history:
+            sent = sending.call.request  # None where the process ends meanwhile
+            if info is not None and sent is not None and not response.history:
                 # As they were sent: with the user agent, and with what middlewares added.
-                sending.call.request.headers = Headers(info.headers)
+                sent.headers = Headers(info.headers)
 
             def watch(call: Call) -> bool:
                 if decoded:

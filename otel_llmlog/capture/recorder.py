@@ -97,6 +97,7 @@ class Recorder:
         self._outlet = outlet
         self._stats = stats
         self._open: dict[int, Call] = {}
+        self._on_end = self._put  # once: each time it is asked for, a method is another object
         self._llm_hosts: set[bytes] = set()
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
@@ -137,7 +138,7 @@ class Recorder:
             outer = otel_context.get_current()
             if outer:
                 stacked = outer.get(_CALL_KEY)
-                if isinstance(stacked, Call) and _is_same(stacked.request.url, url):
+                if isinstance(stacked, Call) and _is_same(stacked.url, url):
                     return None
                 if not is_instrumentation_enabled():
                     return None
@@ -158,7 +159,7 @@ class Recorder:
                 start_ns=start_ns,
                 room=self._settings.max_body_bytes,
                 open_calls=self._open,
-                on_end=self._put,
+                on_end=self._on_end,
             )
             netloc = url.netloc
             call.ticket = self._outlet.intend(call.ids, start_ns, intent.facts(call, netloc, path))
@@ -178,7 +179,7 @@ class Recorder:
             return None
         outer = otel_context.get_current()
         stacked = outer.get(_CALL_KEY)
-        if isinstance(stacked, Call) and _is_same(stacked.request.url, request.url):
+        if isinstance(stacked, Call) and _is_same(stacked.url, request.url):
             return None
         call = Call(
             batches.READING,
@@ -192,7 +193,7 @@ class Recorder:
             start_ns=time.time_ns(),
             room=self._settings.max_body_bytes,
             open_calls=self._open,
-            on_end=self._put,
+            on_end=self._on_end,
         )
         if self._thread is None:
             self._start()

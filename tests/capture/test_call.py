@@ -1,0 +1,65 @@
+"""What an ended call keeps of its request and reply: little, and all that is read later."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import httpx
+from hypothesis import example, given, strategies as st
+
+from otel_llmlog.capture.call import flat, pairs
+from tests.capture.clients import CHAT, KEY, chat_body
+
+headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=40)), max_size=12)
+
+
+@given(headers)
+@example([])
+@example([(b"", b"")])
+@example([(b"a", b"1\n2")])
+@example([(b"\n", b"\n"), (b"authorization", b"Bearer sk")])
+def test_headers_come_back_as_they_were_whatever_bytes_they_hold(raw):
+    assert list(pairs(flat(raw))) == raw
+
+
+@given(headers.filter(lambda raw: raw and not any(b"\n" in part for pair in raw for part in pair)))
+def test_headers_that_may_be_sent_are_kept_as_one_object(raw):
+    assert isinstance(flat(raw), bytes)
+
+
+def test_the_request_and_its_reply_are_gone_before_the_call_is_read(capture, monkeypatch):
+    waiting = []
+    monkeypatch.setattr(capture.recorder, "_on_end", waiting.append)
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
+        request = client.build_request("POST", f"https://in.process{CHAT}", json=chat_body())
+        response = client.send(request)
+        gone = [weakref.ref(request), weakref.ref(response)]
+        del request, response
+    gc.collect()
+    assert len(waiting) == 1
+    assert [found() for found in gone] == [None, None]
+
+
+def test_a_key_that_the_client_adds_while_it_sends_is_hashed_all_the_same(capture):
+    class Signing(httpx.Auth):
+        def auth_flow(self, request):
+            request.headers["authorization"] = f"Bearer {KEY}"
+            yield request
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    with httpx.Client(transport=transport, auth=Signing()) as client:
+        client.post(f"https://in.process{CHAT}", json=chat_body())
+    assert len(capture.one().metadata.user_api_key_hash) == 64
+
+
+def test_headers_that_cannot_be_read_leave_a_row_with_a_note_and_the_app_alone(capture, monkeypatch):
+    def broken(_):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("otel_llmlog.capture.call.flat", broken)
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
+        assert client.post(f"https://in.process{CHAT}", json=chat_body()).status_code == 200
+    payload = capture.one()
+    assert payload.model == "gpt-4o-mini"
+    assert any("headers that could not be read: RuntimeError" in note for note in payload.notes)
