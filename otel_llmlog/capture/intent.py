@@ -25,54 +25,67 @@ _LENGTHS = frozenset(map(len, (*_KEYS, _SESSION)))
 _LONGEST = redact.MAX_NAME
 
 
-@lru_cache(maxsize=64)
-def _key_hash(credential: bytes) -> str:
-    # An app has few keys and sends one with each call.
-    return redact.key_hash(credential.decode("latin-1"))
-
-
-@lru_cache(maxsize=256)
-def _place(endpoint: Endpoint, is_async: bool, scheme: str, netloc: bytes, path: str) -> dict[str, str]:
-    # An app calls a few places all the time.
-    return {
-        "call_type": endpoint.call_types[is_async],
-        "operation": endpoint.operation,
-        "wire": endpoint.wire,
-        "url": f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"[:_LONGEST],
-    }
-
-
 def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
-    """The call as far as it is known when it begins; host and path are those of its URL."""
-    endpoint, request = call.endpoint, call.request
-    found = _place(endpoint, call.is_async, request.url.scheme, netloc, path).copy()
+    """The call as far as it is known when it begins; host and path are those of its URL. Shared: not to be changed."""
+    endpoint, request, said = call.endpoint, call.request, call.caller
     # Where the URL names the model, a field of that name in the body is somebody's content.
     in_url = _IN_URL.get(endpoint.wire)
-    if model := _model(call.request_body or b"") if in_url is None else in_url(path):
-        found["model"] = model
+    model = _model(call.request_body or b"") if in_url is None else in_url(path)
+    key = session = b""
     for name, value in request.headers.raw:
         if len(name) in _LENGTHS:
             lower = name.lower()
             if lower in _KEYS:
-                found["api_key"] = _key_hash(value)
+                key = value
             elif lower == _SESSION:
-                found["session_id"] = value[:_LONGEST].decode("utf-8", "replace")
-    caller = call.caller
-    if caller is not NOBODY:
-        for field in ("user", "end_user", "team", "team_alias", "organization"):
-            if (value := getattr(caller, field)) is not None:
-                found[field] = value
-        found.setdefault("session_id", caller.session_id or "")
-        found["tags"] = "\n".join(caller.tags)
-    return found
+                session = value
+    place = endpoint, call.is_async, call.url.scheme, netloc, path
+    if said is NOBODY:
+        return _facts(place, model, key, session)
+    who = said.session_id, said.user, said.end_user, said.team, said.team_alias, said.organization, said.tags
+    return _facts(place, model, key, session, *who)
 
 
-def _model(body: bytes) -> str | None:
+# An app makes the same few calls all the time.
+@lru_cache(maxsize=256)
+def _facts(
+    place: tuple[Endpoint, bool, str, bytes, str],
+    model: bytes | str | None,
+    key: bytes,
+    session: bytes,
+    said_session: str | None = None,
+    user: str | None = None,
+    end_user: str | None = None,
+    team: str | None = None,
+    team_alias: str | None = None,
+    organization: str | None = None,
+    tags: tuple[str, ...] = (),
+) -> dict[str, str]:
+    endpoint, is_async, scheme, netloc, path = place
+    found = {
+        "call_type": endpoint.call_types[is_async],
+        "operation": endpoint.operation,
+        "wire": endpoint.wire,
+        "url": f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"[:_LONGEST],
+        "model": model.decode("utf-8", "replace") if isinstance(model, bytes) else model,
+        "api_key": redact.key_hash(key.decode("latin-1")) if key else None,
+        "session_id": session[:_LONGEST].decode("utf-8", "replace") or said_session,
+        "user": user,
+        "end_user": end_user,
+        "team": team,
+        "team_alias": team_alias,
+        "organization": organization,
+        "tags": "\n".join(tags),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _model(body: bytes) -> bytes | str | None:
     at = body.find(_MODEL_FIELD)
     if at < 0:
         return None
     if body.find(_MODEL_FIELD, at + 1) < 0:
         found = _MODEL.match(body, at)
-        return found[1].decode("utf-8", "replace") if found else None
+        return found[1] if found else None
     # Tools and messages may have fields of that name, with content in them: only a decoder knows which is whose.
     return redact.name(lenient.read_object(body).get("model"))
