@@ -24,14 +24,11 @@ class Ids(NamedTuple):
 def ids_of(span: Span, outer: Context) -> Ids:
     """Where a span stands in its trace. Without an SDK, or under a foreign one, the call gets ids of its own."""
     own, parent = span.get_span_context(), getattr(span, "parent", _UNTOLD)
-    # A span context is a tuple by its public type. Asking for its ids by name is a Python function each, and this is
-    # the app's thread.
-    trace_id, span_id = own[:2]
-    if not (trace_id and span_id) or (parent is not None and not isinstance(parent, SpanContext)):
+    trace_id, span_id = own.trace_id, own.span_id
+    if not own.is_valid or (parent is not None and not isinstance(parent, SpanContext)):
         parent = trace.get_current_span(outer).get_span_context()
-        if not (trace_id and span_id) or span_id == parent.span_id:
+        if not own.is_valid or span_id == parent.span_id:
             trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
             span_id = int.from_bytes(os.urandom(8)) or 1
     above = f"{parent.span_id:016x}" if parent is not None and parent.is_valid else None
-    # As the class does it itself, but for its function.
-    return tuple.__new__(Ids, (f"{trace_id:032x}", f"{span_id:016x}", above))
+    return Ids(f"{trace_id:032x}", f"{span_id:016x}", above)
