@@ -3,9 +3,9 @@
 Always true: `begin` and a call's end never raise; the queue between the threads is bounded in calls and in bytes;
 after fork the child has a queue and a thread of its own and leaves its parent's calls to the parent.
 
-The two threads share one interpreter and its processor's caches, so the reader does not run at each call's end: while
-calls keep coming it looks for them every few milliseconds and reads all there are in one go. An app's thread that ends
-a call then wakes nobody, and finds its caches as it left them.
+The two threads share one interpreter and, on many machines, the processor's caches: when the reader has run, the app's
+thread finds nothing where it left it. So the reader does not run at each call's end: while calls keep coming it looks
+for them every few milliseconds and reads all there are, and between two of them it lets others run.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import batches, hosts, recognise
 from otel_llmlog.stats import Stats
 
-# Seconds between two looks for finished calls while they keep coming, and how long they may stay away before the reader
-# waits to be woken. What ended is on disk a few milliseconds later.
-_PAUSE = 0.005
+# Seconds between two looks for finished calls, and how long they may stay away before the reader waits to be woken.
+# What ended is on disk as much later.
+_PAUSE = 0.01
 _LINGER = 0.25
-# Calls read in one go. More would make the first of them wait, and the interpreter's lock be held, for longer.
+# Calls read before they are handed on. While more of them wait the reader neither pauses nor lets others go first, or a
+# busy app would never have its calls read.
 _AT_ONCE = 32
 
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
@@ -63,7 +64,7 @@ class Outlet(Protocol):
         ...
 
     def intend(self, ids: Ids, start_ns: int, facts: dict[str, str]) -> int:
-        """A call begins, on the app's thread. Answers a ticket for the other two."""
+        """A call begins, on the app's thread; `facts` do not change. Answers a ticket for the other two."""
         ...
 
     def accept(self, calls: Sequence[Ended]) -> None:
@@ -104,8 +105,8 @@ class Recorder:
         # Calls that ended and, between them, who waits for those before. Appending takes no lock: a call may end inside
         # the garbage collector.
         self._ended: deque[Call | threading.Event] = deque()
-        # Rung for a reader that rests, and by who is in a hurry.
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        # Rung for a reader that rests (False), and by who is in a hurry (True).
+        self._bell: SimpleQueue[bool] = SimpleQueue()
         self._resting = False
         # The same table emptied: calls that were open at a fork end in the child without a trace.
         self._open.clear()
@@ -252,7 +253,7 @@ class Recorder:
         self._ended.append(call)
         if self._resting:
             self._resting = False
-            self._bell.put(None)
+            self._bell.put(False)
         if self._thread is None:
             self._start()
 
@@ -284,16 +285,28 @@ class Recorder:
         while True:
             if self._read_some():
                 rest_at = time.monotonic() + _LINGER
-            if not self._ended:
-                self._rest(None if time.monotonic() >= rest_at else _PAUSE)
+            if self._lines is not None or self._is_behind():
+                continue
+            if self._ended or time.monotonic() < rest_at or not self._rest():
+                with contextlib.suppress(Empty):
+                    self._bell.get(timeout=_PAUSE)
 
-    def _rest(self, seconds: float | None) -> None:
-        self._resting = seconds is None
+    def _rest(self) -> bool:
+        """Wait until a call has ended; True: somebody waits for it to be read."""
+        self._resting = True
         # Looked at once more: a call that came before the word to ring was given did not ring.
-        if not (self._resting and self._ended):
-            with contextlib.suppress(Empty):
-                self._bell.get(timeout=seconds)
+        hurry = not self._ended and self._bell.get()
         self._resting = False
+        return hurry
+
+    def _is_behind(self) -> bool:
+        return len(self._ended) >= _AT_ONCE
+
+    def _let_others_run(self) -> None:
+        # To wait for no time gives the interpreter's lock to who wants it. Without that it is taken away after 5 ms: so
+        # long an app's thread would wait that has got its answer.
+        if not self._is_behind():
+            time.sleep(0)
 
     def _read_some(self) -> bool:
         """Read the next calls, and tell who waits for them; False when there were none."""
@@ -334,7 +347,11 @@ class Recorder:
 
     def _finish(self, calls: Sequence[Call]) -> None:
         self._stats.count("captured", len(calls))
-        read = [found for call in calls if (found := self._read(call)) is not None]
+        read = []
+        for call in calls:
+            if (found := self._read(call)) is not None:
+                read.append(found)
+            self._let_others_run()
         if not read:
             return
         try:
@@ -348,6 +365,7 @@ class Recorder:
                 self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
             except Exception as error:  # other people's span processors and metric readers run in here
                 self._stats.error("emit", error)
+            self._let_others_run()
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
         held = call.held
@@ -387,7 +405,7 @@ class Recorder:
             return True
         reached = threading.Event()
         self._ended.append(reached)
-        self._bell.put(None)
+        self._bell.put(True)
         return reached.wait(timeout)
 
     def finish(self, timeout: float) -> bool:
