@@ -44,7 +44,9 @@ class Spans:
         self.start_now = partial(tracer.start_span, kind=SpanKind.CLIENT)
         """The SDK's span at once: (name, context, start_time=…)."""
         self._tracer: Any = tracer
-        self._all = tracer.span_processor if type(tracer) is SdkTracer else None
+        # There is no public way to ask who looks at spans that start.
+        found: Any = tracer.span_processor if type(tracer) is SdkTracer else None
+        self._all = found if isinstance(getattr(found, "_span_processors", None), tuple) else None
         # Span processors that were looked at: spans may be late for these, and may not for those.
         self._idle: object = self
         self._watchful: object = self
@@ -52,7 +54,7 @@ class Spans:
     def start(self, name: str, outer: Context, start_ns: int) -> tuple[Span, Ids]:
         """A span that began at `start_ns` (epoch ns) in this context, and where it stands in its trace."""
         tracer = self._tracer
-        processors = self._all and self._all._span_processors  # noqa: SLF001 - see `_look`
+        processors = self._all and self._all._span_processors  # noqa: SLF001 - see above
         if processors is self._idle and tracer.sampler is DEFAULT_ON:
             above = outer.get(SPAN_KEY)
             # None is asked for first: a look at an abstract class is Python code.
@@ -71,20 +73,12 @@ class Spans:
                     tuple.__new__(Ids, (f"{trace_id:032x}", f"{span_id:016x}", up)),
                 )
         span = self.start_now(name, outer, start_time=start_ns)
-        if self._all is not None:
-            self._look(span)
-        return span, ids_of(span, outer)
-
-    def _look(self, span: Span) -> None:
-        """Whether the spans after this one may be late. There is no public way to ask who looks at their start."""
-        found = getattr(self._all, "_span_processors", None)
-        if not isinstance(found, tuple):
-            self._all = None
-        elif found is not self._watchful:
-            if not all(getattr(each.on_start, "__func__", None) in _IDLE for each in found):
-                self._watchful = found
+        if processors is not None and processors is not self._watchful:
+            if not all(getattr(each.on_start, "__func__", None) in _IDLE for each in processors):
+                self._watchful = processors
             elif span.is_recording():  # else its trace is not sampled, or the tracer is switched off
-                self._idle = found
+                self._idle = processors
+        return span, ids_of(span, outer)
 
     def make(self, late: LateSpan) -> Span:
         """The SDK's span, with the ids that were given out."""

@@ -152,6 +152,13 @@ def test_with_a_processor_that_looks_at_starts_each_span_is_started_at_once():
     assert watching.started == [("chat", threading.current_thread().name, context)] * 2
 
 
+def test_under_a_provider_with_a_processor_of_its_own_kind_each_span_is_started_at_once():
+    watching = Watching()
+    spans = Spans(TracerProvider(active_span_processor=watching).get_tracer("t"))
+    assert not any(isinstance(span, LateSpan) for span in two(spans, Context(), Context()))
+    assert len(watching.started) == 2
+
+
 def test_the_usual_processors_do_not_look():
     made, exporter = provider()
     made.add_span_processor(BatchSpanProcessor(exporter))
