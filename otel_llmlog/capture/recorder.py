@@ -40,11 +40,13 @@ from otel_llmlog.stats import Stats
 
 # Seconds between two looks for finished calls, and how long they may stay away before the reader waits to be woken.
 # What ended is on disk as much later.
-_PAUSE = 0.01
+_PAUSE = 0.005
 _LINGER = 0.25
-# Calls read before they are handed on. While more of them wait the reader neither pauses nor lets others go first, or a
-# busy app would never have its calls read.
+# Calls read before they are handed on.
 _AT_ONCE = 32
+# Seconds that the reader lets others go first. In a busy process its turn may come 5 ms later each time, and what has
+# ended is to be on disk soon.
+_PATIENCE = 0.002
 
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
 _CALL_KEY = otel_context.create_key("otel_llmlog-call")
@@ -285,9 +287,9 @@ class Recorder:
         while True:
             if self._read_some():
                 rest_at = time.monotonic() + _LINGER
-            if self._lines is not None or self._is_behind():
+            if self._ended or self._lines is not None:
                 continue
-            if self._ended or time.monotonic() < rest_at or not self._rest():
+            if time.monotonic() < rest_at or not self._rest():
                 with contextlib.suppress(Empty):
                     self._bell.get(timeout=_PAUSE)
 
@@ -299,13 +301,10 @@ class Recorder:
         self._resting = False
         return hurry
 
-    def _is_behind(self) -> bool:
-        return len(self._ended) >= _AT_ONCE
-
-    def _let_others_run(self) -> None:
+    def _let_others_run(self, until: float) -> None:
         # To wait for no time gives the interpreter's lock to who wants it. Without that it is taken away after 5 ms: so
         # long an app's thread would wait that has got its answer.
-        if not self._is_behind():
+        if time.monotonic() < until:
             time.sleep(0)
 
     def _read_some(self) -> bool:
@@ -347,11 +346,11 @@ class Recorder:
 
     def _finish(self, calls: Sequence[Call]) -> None:
         self._stats.count("captured", len(calls))
-        read = []
+        read, patient_until = [], time.monotonic() + _PATIENCE
         for call in calls:
             if (found := self._read(call)) is not None:
                 read.append(found)
-            self._let_others_run()
+            self._let_others_run(patient_until)
         if not read:
             return
         try:
@@ -365,7 +364,7 @@ class Recorder:
                 self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
             except Exception as error:  # other people's span processors and metric readers run in here
                 self._stats.error("emit", error)
-            self._let_others_run()
+            self._let_others_run(patient_until)
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
         held = call.held
