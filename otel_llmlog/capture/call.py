@@ -167,7 +167,7 @@ class Call:
             if self.response_headers is not None:
                 self.received = flat(self.response_headers.raw)
         except Exception as unread:  # an app may hand its client anything
-            self.missing = f"headers that could not be read: {type(unread).__name__}"
+            self.missing = self.missing or f"headers that could not be read: {type(unread).__name__}"
         self.request = self.response_headers = None
         self.on_end(self)
 
