@@ -1,52 +1,32 @@
-"""Recorder: begins calls on the app's thread, and reads and emits finished ones on a thread of its own.
+"""Recorder: begins calls on the app's thread. What follows their end is the worker's.
 
-Always true: `begin` and a call's end never raise; the queue between the threads is bounded in calls and in bytes;
-after fork the child has a queue and a thread of its own and leaves its parent's calls to the parent.
-
-The two threads share one interpreter and, on many machines, the processor's caches: when the reader has run, the app's
-thread finds nothing where it left it. So the reader does not run at each call's end: while calls keep coming it looks
-for them every few milliseconds and reads all there are, and between two of them it lets others run.
+Always true: nothing here raises into the app; whatever goes wrong with us, its request goes out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from itertools import islice
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry import context as otel_context, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Tracer
 
-from otel_llmlog import emit, forks
+from otel_llmlog import emit
 from otel_llmlog.capture import baggage, context as app_context, forms, intent
 from otel_llmlog.capture.call import Call, Ended
-from otel_llmlog.capture.ids import Ids, ids_of
+from otel_llmlog.capture.ids import ids_of
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.spans import SPAN_KEY, Spans
+from otel_llmlog.capture.worker import Outlet, ReadingWorker
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import batches, hosts, recognise
 from otel_llmlog.stats import Stats
-
-# Seconds between two looks for finished calls, and how long they may stay away before the reader waits to be woken.
-# What ended is on disk as much later.
-_PAUSE = 0.005
-_LINGER = 0.25
-# Calls read before they are handed on.
-_AT_ONCE = 32
-# Seconds that the reader lets others go first. In a busy process its turn may come 5 ms later each time, and what has
-# ended is to be on disk soon.
-_PATIENCE = 0.002
 
 # Marks the context inside a call, so that a client stacked on another one (httpx over httpx2) is not counted twice.
 _CALL_KEY = otel_context.create_key("otel_llmlog-call")
@@ -56,26 +36,6 @@ _MAX_HOSTS = 1_000
 _RETRY_HEADER = "x-stainless-retry-count"
 # The last call of this task or thread if it failed: a retry that has no parent span joins its trace.
 _last_failed: ContextVar[SpanContext | None] = ContextVar("otel_llmlog_last_failed", default=None)
-
-
-class Outlet(Protocol):
-    """Where calls go. Nothing here raises."""
-
-    def open(self) -> None:
-        """Calls begin, for the first time in this process."""
-        ...
-
-    def intend(self, ids: Ids, start_ns: int, facts: dict[str, str]) -> int:
-        """A call begins, on the app's thread; `facts` do not change. Answers a ticket for the other two."""
-        ...
-
-    def accept(self, calls: Sequence[Ended]) -> None:
-        """Calls have ended, each with its `llmlog.*` attributes."""
-        ...
-
-    def forget(self, ticket: int) -> None:
-        """A call that began leaves nothing."""
-        ...
 
 
 class Recorder:
@@ -91,36 +51,17 @@ class Recorder:
         stats: Stats,
     ) -> None:
         self._settings = settings
-        self._reader = reader
         # What is written on a span waits until the call has been read.
         self._spans = Spans(tracer)
         self._metrics = metrics
         self._outlet = outlet
         self._stats = stats
         self._open: dict[int, Call] = {}
-        self._on_end = self._put  # once: each time it is asked for, a method is another object
+        self._worker = ReadingWorker(settings, reader, metrics, outlet, stats)
+        self._on_end = self._worker.put  # once: each time it is asked for, a method is another object
         self._llm_hosts: set[bytes] = set()
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
-
-    def _reset(self) -> None:
-        # Calls that ended and, between them, who waits for those before. Appending takes no lock: a call may end inside
-        # the garbage collector.
-        self._ended: deque[Call | threading.Event] = deque()
-        # Rung for a reader that rests (False), and by who is in a hurry (True).
-        self._bell: SimpleQueue[bool] = SimpleQueue()
-        self._resting = False
         # The same table emptied: calls that were open at a fork end in the child without a trace.
-        self._open.clear()
-        self._thread: threading.Thread | None = None
-        # Of the results of a batch, those that are still to be read: they may be many thousands.
-        self._lines: Iterator[Call] | None = None
-        # Added to without a lock, because a call may end inside the garbage collector: the odd lost update is
-        # made good whenever the queue has run empty.
-        self._pending_bytes = 0
-        self._start_lock = threading.Lock()
-
-    # On the app's thread.
+        os.register_at_fork(after_in_child=self._open.clear)
 
     def begin(self, request: Any, *, is_async: bool) -> tuple[Call, Context] | None:
         """The call that this request makes and the context to send it in; None when it is no LLM call."""
@@ -164,8 +105,8 @@ class Recorder:
             )
             netloc = url.netloc
             call.ticket = self._outlet.intend(call.ids, start_ns, intent.facts(call, netloc, path))
-            if self._thread is None:
-                self._start()
+            if self._worker.thread is None:
+                self._worker.start()
             if netloc not in self._llm_hosts and len(self._llm_hosts) < _MAX_HOSTS:
                 self._llm_hosts.add(netloc)
             inner = baggage.without(outer) if outer else outer
@@ -196,8 +137,8 @@ class Recorder:
             open_calls=self._open,
             on_end=self._on_end,
         )
-        if self._thread is None:
-            self._start()
+        if self._worker.thread is None:
+            self._worker.start()
         return call, otel_context.set_value(_CALL_KEY, call, baggage.without(outer))
 
     def shield(self, request: Any) -> Context | None:
@@ -241,145 +182,6 @@ class Recorder:
         """A fault of ours that the app must not see."""
         self._stats.error(where, error)
 
-    def _put(self, call: Call) -> None:
-        if len(self._ended) >= self._settings.max_pending:
-            self._stats.count("captured")
-            self._stats.dropped("capture_queue_full")
-            self._outlet.forget(call.ticket)
-            return
-        if self._pending_bytes + call.held > self._settings.max_pending_bytes:
-            call.drop_bodies()
-            self._stats.count("bodies_dropped")
-        else:
-            self._pending_bytes += call.held
-        self._ended.append(call)
-        if self._resting:
-            self._resting = False
-            self._bell.put(False)
-        if self._thread is None:
-            self._start()
-
-    def _start(self) -> None:
-        # Whoever holds the lock is starting the thread, perhaps further up this very stack: starting it may collect
-        # garbage, and that may end a call.
-        if not self._start_lock.acquire(blocking=False):
-            return
-        try:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="llmlog-capture", daemon=True)
-                thread.start()
-                self._thread = thread
-                self._outlet.open()
-        except RuntimeError:  # the interpreter is shutting down: `finish` reads what is left
-            pass
-        finally:
-            self._start_lock.release()
-
-    # On the recorder's thread.
-
-    def _run(self) -> None:
-        try:
-            with forks.held_off():
-                self._reader.warm()
-        except Exception as error:  # what cannot be loaded now will be missed, and said, when it is needed
-            self._stats.error("warm", error)
-        rest_at = 0.0
-        while True:
-            if self._read_some():
-                rest_at = time.monotonic() + _LINGER
-            if self._ended or self._lines is not None:
-                continue
-            if time.monotonic() < rest_at or not self._rest():
-                with contextlib.suppress(Empty):
-                    self._bell.get(timeout=_PAUSE)
-
-    def _rest(self) -> bool:
-        """Wait until a call has ended; True: somebody waits for it to be read."""
-        self._resting = True
-        # Looked at once more: a call that came before the word to ring was given did not ring.
-        hurry = not self._ended and self._bell.get()
-        self._resting = False
-        return hurry
-
-    def _let_others_run(self, until: float) -> None:
-        # To wait for no time gives the interpreter's lock to who wants it. Without that it is taken away after 5 ms: so
-        # long an app's thread would wait that has got its answer.
-        if time.monotonic() < until:
-            time.sleep(0)
-
-    def _read_some(self) -> bool:
-        """Read the next calls, and tell who waits for them; False when there were none."""
-        calls: list[Call] = []
-        ended, waiting = self._ended, None
-        if self._lines is not None:
-            with forks.held_off():
-                self._read_lines(self._lines)
-            return True
-        while ended and waiting is None and self._lines is None and len(calls) < _AT_ONCE:
-            item = ended.popleft()
-            if isinstance(item, Call):
-                if item.endpoint is batches.READING:
-                    self._lines = self._reader.lines(item)
-                else:
-                    calls.append(item)
-            else:
-                waiting = item
-        if calls:
-            with forks.held_off():
-                self._finish(calls)
-        if not ended:
-            self._pending_bytes = 0
-        if waiting is not None:
-            waiting.set()
-        return bool(calls) or waiting is not None or self._lines is not None
-
-    def _read_lines(self, lines: Iterator[Call]) -> None:
-        try:
-            calls = list(islice(lines, _AT_ONCE))
-        except Exception as error:  # a file of the app's may be anything
-            self._stats.error("batch", error)
-            calls = []
-        if calls:
-            self._finish(calls)
-        else:
-            self._lines = None
-
-    def _finish(self, calls: Sequence[Call]) -> None:
-        self._stats.count("captured", len(calls))
-        read, patient_until = [], time.monotonic() + _PATIENCE
-        for call in calls:
-            if (found := self._read(call)) is not None:
-                read.append(found)
-            self._let_others_run(patient_until)
-        if not read:
-            return
-        try:
-            self._outlet.accept([ended for _, _, ended in read])
-        except Exception as error:  # it should not, but a reader that dies of it would lose all later calls, too
-            self._stats.error("accept", error)
-            self._stats.dropped("not_accepted", len(read))
-        for call, payload, ended in read:
-            try:
-                emit.end_span(call.span, payload, ended.attributes, call.end_ns)
-                self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
-            except Exception as error:  # other people's span processors and metric readers run in here
-                self._stats.error("emit", error)
-            self._let_others_run(patient_until)
-
-    def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
-        held = call.held
-        try:
-            payload = self._reader.read(call)
-            ended = Ended(call.ids, call.start_ns, call.end_ns, llmlog.encode(payload), call.ticket)
-        except Exception as error:  # counted as dropped; later calls are read
-            self._stats.error("read", error)
-            self._stats.dropped("unreadable_call")
-            self._outlet.forget(call.ticket)
-            call.span.end(call.end_ns)
-            return None
-        self._pending_bytes -= held
-        return call, payload, ended
-
     def take(self, payload: CallPayload, outer: Context) -> None:
         """Take in a call that another library saw from end to end; its times are those of the payload."""
         start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
@@ -397,15 +199,7 @@ class Recorder:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            while self._read_some():
-                pass
-            return True
-        reached = threading.Event()
-        self._ended.append(reached)
-        self._bell.put(True)
-        return reached.wait(timeout)
+        return self._worker.flush(timeout)
 
     def finish(self, timeout: float) -> bool:
         """End every call that is still open, because the process ends, and flush."""

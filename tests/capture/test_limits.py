@@ -9,7 +9,7 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_llmlog.capture import recorder as recorder_module
+from otel_llmlog.capture import worker as worker_module
 from tests.capture.clients import CHAT, USAGE, chat_body
 
 SECONDS = 20
@@ -220,9 +220,9 @@ def test_a_call_that_ends_while_the_thread_is_being_started_is_not_lost(capture_
             super().start()
 
     with client(END, kind="text/event-stream") as http:
-        monkeypatch.setattr(recorder_module.threading, "Thread", Refusing)
+        monkeypatch.setattr(worker_module.threading, "Thread", Refusing)
         dropped.append(stream(http))
-        monkeypatch.setattr(recorder_module.threading, "Thread", Collecting)
+        monkeypatch.setattr(worker_module.threading, "Thread", Collecting)
         worker = own(target=lambda: http.post(CHAT, json=chat_body()), daemon=True)
         worker.start()
         worker.join(SECONDS)
@@ -260,7 +260,7 @@ def test_a_broken_span_processor_or_metric_costs_no_record(capture_with, monkeyp
     if broken != "metrics":
         capture.tracer_provider.add_span_processor(Broken())
     if broken != "span processor":
-        monkeypatch.setattr(capture.recorder, "_metrics", None)
+        monkeypatch.setattr(capture.recorder._worker, "_metrics", None)
     plain(1)
     plain(1)
     assert len(capture.payloads()) == 2

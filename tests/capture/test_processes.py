@@ -48,7 +48,7 @@ with LocalProvider() as provider:
     # The worst moment: another thread holds our locks, and is not there in the child.
     locked, release = threading.Event(), threading.Event()
     def hold():
-        with stats._lock, recorder._start_lock:
+        with stats._lock, recorder._worker._start_lock:
             locked.set()
             release.wait(20)
     thread = threading.Thread(target=hold)

@@ -1,0 +1,116 @@
+"""Alarm: wakes one thread a while after another has set it, and wakes nobody before.
+
+A thread that hears over a lock or a queue that it is to wake in 5 ms wakes twice, once to hear it; one that looks every
+5 ms wakes for nothing most times. Each time it wants the interpreter's lock of an app's thread that has just got its
+answer. Linux can do the waiting: to set a timer there takes one short system call, in which that lock is kept.
+
+Always true: setting an alarm wakes nobody and never waits; an alarm that is set is heard, in time or later, as long as
+`set` and `ring` answered True.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+_CLOCK_MONOTONIC = 1
+_CLOSED_ON_EXEC = 0o2000000
+
+# Where pointers have 64 bits, so have seconds and nanoseconds. `PyDLL` keeps the interpreter's lock, `CDLL` would not.
+_libc = ctypes.PyDLL(None) if os.name == "posix" and ctypes.sizeof(ctypes.c_void_p) == 8 else None
+AVAILABLE = hasattr(_libc, "timerfd_settime")
+_Times = ctypes.c_int64 * 4
+
+if _libc is not None and AVAILABLE:
+    # (descriptor, 0: from now on, address of `_Times`, None) -> 0, or -1 where the descriptor is no timer
+    _settime: Callable[[int, int, int, None], int] = _libc.timerfd_settime
+    _libc.timerfd_settime.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+
+
+def _once(seconds: float) -> ctypes.Array[ctypes.c_int64]:
+    """For `_settime`: once, so long from now; 0 is never."""
+    return _Times(0, 0, int(seconds), int(seconds % 1 * 1e9))
+
+
+_NOW, _NEVER = _once(1e-9), _once(0)
+
+
+class Alarm(Protocol):
+    """One thread waits, any may set it."""
+
+    def set(self) -> bool:
+        """Wake who waits in a while. False: it cannot be, the alarm is broken."""
+        ...
+
+    def ring(self) -> bool:
+        """Wake who waits now. False: the same."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until it is time. Raises OSError when the alarm is broken."""
+        ...
+
+
+class Timer:
+    """An alarm of Linux: the system wakes who waits."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: from `set` to waking. Raises OSError where there are no timers."""
+        if not AVAILABLE or _libc is None:
+            raise OSError("no timers on this system")
+        self._fd = _libc.timerfd_create(_CLOCK_MONOTONIC, _CLOSED_ON_EXEC)
+        if self._fd < 0:
+            raise OSError("no timer can be made")
+        self._later = _once(seconds)
+        # Made once: what the app's thread touches for the first time costs.
+        self._at = ctypes.addressof(self._later)
+        self._settime = _settime
+        # Waiting for it, instead of reading, takes nothing from a file that is not ours: some apps close all
+        # descriptors they find, and this one may be another file by now.
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def set(self) -> bool:
+        return self._settime(self._fd, 0, self._at, None) == 0
+
+    def ring(self) -> bool:
+        return self._settime(self._fd, 0, ctypes.addressof(_NOW), None) == 0
+
+    def wait(self) -> None:
+        self._poll.poll()
+        if self._settime(self._fd, 0, ctypes.addressof(_NEVER), None):
+            raise OSError("the timer was closed")
+
+
+class Bell:
+    """An alarm of any system: who waits wakes when it is set, and pauses."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rung: SimpleQueue[bool] = SimpleQueue()
+
+    def set(self) -> bool:
+        self._rung.put(False)
+        return True
+
+    def ring(self) -> bool:
+        self._rung.put(True)
+        return True
+
+    def wait(self) -> None:
+        if not self._rung.get():
+            with suppress(Empty):
+                self._rung.get(timeout=self._seconds)
+
+
+def best(seconds: float) -> Alarm:
+    """The alarm that disturbs least here; `seconds` from `set` to waking."""
+    try:
+        return Timer(seconds)
+    except OSError:
+        return Bell(seconds)
