@@ -95,6 +95,6 @@ def _call(reading: Call, line: batches.Line, created: int, room: int, note: str 
     )
     call.open_calls.clear()
     call.end_ns, call.ending = call.start_ns, "read"
-    call.request, call.sent, call.received = None, reading.sent, reading.received
+    call.request, call.headers = None, reading.headers
     call.status_code, call.body = line.status, line.body
     return call

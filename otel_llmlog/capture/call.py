@@ -8,11 +8,11 @@ few objects: what waits for the reader brings the garbage collector onto the app
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable
 from time import time_ns
 from typing import Any, NamedTuple
 
+import msgspec
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
@@ -27,16 +27,12 @@ TAIL_BYTES = 1 << 20
 _NO_STREAM: Any = ()
 
 
-def flat(raw: Sequence[tuple[bytes, bytes]]) -> bytes | list[bytes]:
-    """Headers as few objects: lines of names and values in turns; as a list where one of them is not a line."""
-    lines = b"\n".join(chain.from_iterable(raw))
-    return lines if lines.count(b"\n") == 2 * len(raw) - 1 else list(chain.from_iterable(raw))
-
-
-def pairs(headers: bytes | list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Names and values of headers as an ended call keeps them."""
-    lines = headers.split(b"\n") if isinstance(headers, bytes) else headers
-    return zip(lines[::2], lines[1::2], strict=False)
+# Headers of a request and of its reply: names and values as they went over the wire.
+Headers = list[tuple[bytes, bytes]]
+# As one object: tuples in a list are work for the garbage collector.
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[Headers, Headers]).decode
+_NO_HEADERS = _pack(((), ()))
 
 
 class Ended(NamedTuple):
@@ -53,10 +49,10 @@ class Call:
     """What the app's thread notes down of one request. Times are epoch nanoseconds."""
 
     __slots__ = (
-        "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "held", "ids", "is_async",
-        "limit", "marks", "missing", "on_end", "open_calls", "pieces", "received", "request", "request_body",
-        "response_headers", "room", "sent", "span", "start_ns", "status_code", "streamed", "tail", "tail_room",
-        "ticket", "times", "url",
+        "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "headers", "held", "ids",
+        "is_async", "limit", "marks", "missing", "on_end", "open_calls", "pieces", "request", "request_body",
+        "response_headers", "room", "span", "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket",
+        "times", "url",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +91,7 @@ class Call:
         self.error: str | None = None
         self.status_code = 0
         self.response_headers: Any = None  # None once the call has ended
-        self.sent: bytes | list[bytes] = b""  # the request's headers, once the call has ended: see `pairs`
-        self.received: bytes | list[bytes] = b""  # the reply's
+        self.headers = _NO_HEADERS  # of both, packed, once the call has ended
         self.body: bytes | None = None
         self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
@@ -163,13 +158,16 @@ class Call:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
         try:
-            self.sent = flat(self.request.headers.raw)
-            if self.response_headers is not None:
-                self.received = flat(self.response_headers.raw)
+            received = self.response_headers
+            self.headers = _pack((self.request.headers.raw, () if received is None else received.raw))
         except Exception as unread:  # an app may hand its client anything
             self.missing = self.missing or f"headers that could not be read: {type(unread).__name__}"
         self.request = self.response_headers = None
         self.on_end(self)
+
+    def both_headers(self) -> tuple[Headers, Headers]:
+        """Those of the request and those of its reply, once the call has ended."""
+        return _unpack(self.headers)
 
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""

@@ -16,7 +16,7 @@ from opentelemetry import baggage
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
 from otel_llmlog.capture.batches import Batches
-from otel_llmlog.capture.call import Call, pairs
+from otel_llmlog.capture.call import Call, Headers
 from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.encoding import decoded
@@ -81,14 +81,14 @@ class Reader:
 
     def lines(self, reading: Call) -> Iterator[Call]:
         """The calls in what was read of a batch."""
-        pieces, _ = self._pieces(reading, _headers(reading.received))
+        _, received = reading.both_headers()
+        pieces, _ = self._pieces(reading, _named(received))
         return self._batches.calls(reading, b"".join(pieces))
 
     def _read(self, call: Call, ids: Ids) -> CallPayload:
         endpoint, url = call.endpoint, call.url
         path = url.path
-        headers = _headers(call.sent)
-        received = _headers(call.received)
+        headers, received = map(_named, call.both_headers())
         agent = headers.get("user-agent", "")
         provider = hosts.provider(endpoint.wire, url.host, url.port, path, agent, self._settings.capture.provider_hosts)
         request = self._request(call, path)
@@ -321,9 +321,9 @@ def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
     )
 
 
-def _headers(kept: bytes | list[bytes]) -> dict[str, str]:
+def _named(headers: Headers) -> dict[str, str]:
     """Headers as text under lower-case names. Not clean yet: whoever keeps one cleans it."""
-    return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in pairs(kept)}
+    return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in headers}
 
 
 def _is_event_stream(pieces: list[bytes], request: RequestFacts, received: Mapping[str, str]) -> bool:
