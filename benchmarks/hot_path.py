@@ -4,7 +4,8 @@ How to read it: each variant is a process of its own, all of one shape: the real
 transport that answers at once, an SDK tracer provider with a batch processor and an exporter that drops spans.
 The driver lets them run in turns, so a slow moment of the machine meets all of them. Figures are CPU time of the calling
 thread alone (`time.thread_time_ns`), in µs; what a variant adds is the median over the rounds of its difference to the
-bare run beside it. A chunk is what a stream takes beyond a plain call, by the number of its chunks.
+bare run beside it. A chunk is what a stream takes beyond a plain call, by the number of its chunks. "Behind it" is what
+the other threads of the process take for a call that waits. Between two figures all threads come to rest.
 Two shapes: "waiting" answers after 2 ms, as a (very fast) network would, so that background threads run while the
 caller waits; "back to back" answers at once, so that they fight with the caller for the interpreter and its caches.
 `--network 0.2` waits as long as a model takes for a short answer: the processor sleeps meanwhile, all caches are cold,
@@ -30,6 +31,8 @@ CHUNKS = 200
 ROUNDS, PLAIN_CALLS, STREAMS = 21, 150, 15
 # Seconds that a round of plain calls may wait in all.
 ROUND_SECONDS = 3.0
+# Other threads are at rest when they take less than a hundredth of this.
+QUIET_SECONDS = 0.1
 VARIANTS = {
     "bare": "openai",
     "otel-llmlog": "otel_llmlog",
@@ -162,18 +165,30 @@ def worker(variant: str, network: float) -> None:
         figures = []
         for wait[0] in (network, 0.0):
             share = min(1.0, ROUND_SECONDS / (wait[0] * PLAIN_CALLS or 1e-9))
-            plainly = timed(call, round(PLAIN_CALLS * share))
-            figures += [plainly, (timed(stream, max(1, round(STREAMS * share))) - plainly) / CHUNKS]
-        print(json.dumps(figures), flush=True)
+            plainly, behind = timed(call, round(PLAIN_CALLS * share))
+            figures += [plainly, (timed(stream, max(1, round(STREAMS * share)))[0] - plainly) / CHUNKS, behind]
+        print(json.dumps(figures[:-1]), flush=True)
     os._exit(0)  # nothing is left to be flushed anywhere
 
 
-def timed(function: Callable[[], None], number: int) -> float:
-    """CPU time of this thread for one call, µs."""
-    begin = time.thread_time_ns()
+def timed(function: Callable[[], None], number: int) -> tuple[float, float]:
+    """CPU time for one call, µs: of this thread, and of all others until they are at rest again."""
+    process, begin = time.process_time_ns(), time.thread_time_ns()
     for _ in range(number):
         function()
-    return (time.thread_time_ns() - begin) / number / 1e3
+    own = time.thread_time_ns() - begin
+    settle()
+    all_threads = time.process_time_ns() - process - (time.thread_time_ns() - begin - own)
+    return own / number / 1e3, (all_threads - own) / number / 1e3
+
+
+def settle() -> None:
+    """Wait until other threads have done what they have to do: a while in which they took next to no CPU time."""
+    for _ in range(50):
+        before, own = time.process_time_ns(), time.thread_time_ns()
+        time.sleep(QUIET_SECONDS)
+        if time.process_time_ns() - before - (time.thread_time_ns() - own) < QUIET_SECONDS * 1e9 / 100:
+            return
 
 
 def installed(module: str) -> bool:
@@ -209,15 +224,17 @@ def main() -> None:
     for process in running.values():
         process.stdin.close()
         process.wait(30)
-    print(f"{'':14} {'waiting: plain':>16} {'a chunk':>16}   {'back to back: plain':>19} {'a chunk':>16}")
+    print(
+        f"{'':14} {'waiting: plain':>16} {'a chunk':>16} {'behind it':>18}   {'back to back: plain':>19} {'a chunk':>16}"
+    )
     for name, rounds in figures.items():
         added = [
             statistics.median(ours[at] - bare[at] for ours, bare in zip(rounds, figures["bare"], strict=True))
-            for at in range(4)
+            for at in range(5)
         ]
         middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
         cells = [f"{value:7.2f} {more:+8.2f}" for value, more in zip(middle, added, strict=True)]
-        print(f"{name:14} {cells[0]} {cells[1]}      {cells[2]} {cells[3]}")
+        print(f"{name:14} {cells[0]} {cells[1]}  {cells[2]}      {cells[3]} {cells[4]}")
     for name in VARIANTS.keys() - set(there):
         print(f"{name}: not installed (pip install -r benchmarks/requirements.txt)")
 
