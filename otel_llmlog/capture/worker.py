@@ -90,7 +90,8 @@ class ReadingWorker:
         # made good whenever the queue has run empty.
         self._pending_bytes = 0
         self._start_lock = threading.Lock()
-        self._reading = threading.Lock()
+        # Reentrant: where there is no such thread, a signal handler may flush in the middle of a flush.
+        self._reading = threading.RLock()
 
     # On the app's thread.
 

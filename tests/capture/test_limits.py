@@ -231,6 +231,31 @@ def test_a_call_that_ends_while_the_thread_is_being_started_is_not_lost(capture_
     assert len(capture.payloads()) == 2
 
 
+def test_a_flush_in_the_middle_of_a_flush_waits_for_nobody(capture_with, monkeypatch):
+    """A signal handler may flush on a thread that reads because no other could be started."""
+    capture = capture_with()
+    outlet, inside = capture.recorder._outlet, []
+    deliver = outlet.deliver
+
+    def interrupted(*given):
+        inside.append(capture.recorder.flush(SECONDS))
+        deliver(*given)
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    outlet.deliver = interrupted
+    monkeypatch.setattr(worker_module.threading.Thread, "start", refuse)
+    plain(1)
+    monkeypatch.undo()
+    flushing = threading.Thread(target=capture.recorder.flush, args=(SECONDS,), daemon=True)
+    flushing.start()
+    flushing.join(SECONDS)
+    assert not flushing.is_alive()
+    assert inside == [True]
+    assert len(capture.delivered) == 1
+
+
 def test_a_call_that_cannot_be_delivered_is_counted_and_the_next_one_is_fine(capture_with):
     capture = capture_with()
     outlet = capture.recorder._outlet
