@@ -36,9 +36,9 @@ from otel_llmlog.stats import Stats
 _PAUSE = 0.005
 # Calls read before they are handed on.
 _AT_ONCE = 32
-# Seconds that the reader lets others go first. In a busy process its turn may come 5 ms later each time, and what has
-# ended is to be on disk soon.
-_PATIENCE = 0.002
+# Seconds that the reader lets others go first, and the age of a call at which it no longer does: in a busy process its
+# turn may come 5 ms later each time, and what has ended is to be on disk soon.
+_PATIENCE, _OLD = 0.002, 0.008
 
 
 class Outlet(Protocol):
@@ -202,8 +202,9 @@ class ReadingWorker:
             else:
                 waiting = item
         if calls:
+            age = (time.time_ns() - calls[0].end_ns) / 1e9
             with forks.held_off():
-                self._finish(calls)
+                self._finish(calls, min(_PATIENCE, _OLD - age))
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
@@ -217,13 +218,13 @@ class ReadingWorker:
             self._stats.error("batch", error)
             calls = []
         if calls:
-            self._finish(calls)
+            self._finish(calls, _PATIENCE)
         else:
             self._lines = None
 
-    def _finish(self, calls: Sequence[Call]) -> None:
+    def _finish(self, calls: Sequence[Call], patience: float) -> None:
         self._stats.count("captured", len(calls))
-        read, patient_until = [], time.monotonic() + _PATIENCE
+        read, patient_until = [], time.monotonic() + patience
         for call in calls:
             if (found := self._read(call)) is not None:
                 read.append(found)
