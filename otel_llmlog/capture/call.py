@@ -167,7 +167,11 @@ class Call:
 
     def both_headers(self) -> tuple[Headers, Headers]:
         """Those of the request and those of its reply, once the call has ended."""
-        return _unpack(self.headers)
+        try:
+            return _unpack(self.headers)
+        except msgspec.ValidationError:  # of a client whose headers are not bytes
+            self.missing = self.missing or "headers that could not be read: they are no bytes"
+            return [], []
 
     def drop_bodies(self) -> None:
         """Give the bytes back: the call keeps its row, not what was in it."""

@@ -56,3 +56,12 @@ def test_headers_that_cannot_be_read_leave_a_row_with_a_note_and_the_app_alone(c
     payload = capture.one()
     assert payload.model == "gpt-4o-mini"
     assert any("headers that could not be read: RuntimeError" in note for note in payload.notes)
+
+
+def test_headers_that_are_no_bytes_leave_a_row_with_a_note(capture, monkeypatch):
+    monkeypatch.setattr("otel_llmlog.capture.call._pack", lambda _: _pack(([("accept", "*/*")], [])))
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
+        assert client.post(f"https://in.process{CHAT}", json=chat_body()).status_code == 200
+    payload = capture.one()
+    assert payload.model == "gpt-4o-mini"
+    assert any("no bytes" in note for note in payload.notes)
