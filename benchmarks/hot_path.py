@@ -31,8 +31,8 @@ CHUNKS = 200
 ROUNDS, PLAIN_CALLS, STREAMS = 21, 150, 15
 # Seconds that a round of plain calls may wait in all.
 ROUND_SECONDS = 3.0
-# Other threads are at rest when they take less than a hundredth of this.
-QUIET_SECONDS = 0.1
+# Other threads are at rest when they take less than a hundredth of this: longer than any of them waits for more work.
+QUIET_SECONDS = 0.3
 VARIANTS = {
     "bare": "openai",
     "otel-llmlog": "otel_llmlog",

@@ -51,8 +51,8 @@ class Alarm(Protocol):
         """Wake who waits now. False: the same."""
         ...
 
-    def wait(self) -> None:
-        """Wait until it is time. Raises OSError when the alarm is broken."""
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is time, or for `timeout` s. Raises OSError when the alarm is broken."""
         ...
 
 
@@ -81,8 +81,9 @@ class Timer:
     def ring(self) -> bool:
         return self._settime(self._fd, 0, ctypes.addressof(_NOW), None) == 0
 
-    def wait(self) -> None:
-        self._poll.poll()
+    def wait(self, timeout: float | None = None) -> None:
+        if not self._poll.poll(None if timeout is None else timeout * 1e3):
+            return  # one that has been set meanwhile stays so
         if self._settime(self._fd, 0, ctypes.addressof(_NEVER), None):
             raise OSError("the timer was closed")
 
@@ -102,9 +103,9 @@ class Bell:
         self._rung.put(True)
         return True
 
-    def wait(self) -> None:
-        if not self._rung.get():
-            with suppress(Empty):
+    def wait(self, timeout: float | None = None) -> None:
+        with suppress(Empty):
+            if not self._rung.get(timeout=timeout):
                 self._rung.get(timeout=self._seconds)
 
 

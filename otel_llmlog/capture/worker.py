@@ -6,7 +6,8 @@ leaves its parent's calls to the parent.
 
 The two threads share one interpreter and, on many machines, the processor's caches: when this one has run, the app's
 thread finds nothing where it left it. So it sleeps until calls have ended, lets the app go on with its answers for
-some milliseconds, then reads all there are, and between two of them lets others run.
+some milliseconds, then reads all there are, and between two of them lets others run. Their records are handed on at
+once; their spans and metrics, which nothing loses that a crash would not take anyway, go out together a little later.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
 
 from otel_llmlog import emit, forks
 from otel_llmlog.capture import alarm as alarms
@@ -28,6 +31,7 @@ from otel_llmlog.capture.ids import Ids
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
+from otel_llmlog.dialects.llmlog import Attributes
 from otel_llmlog.payload import CallPayload
 from otel_llmlog.providers import batches
 from otel_llmlog.stats import Stats
@@ -39,6 +43,8 @@ _AT_ONCE = 32
 # Seconds that the reader lets others go first, and the age of a call at which it no longer does: in a busy process its
 # turn may come 5 ms later each time, and what has ended is to be on disk soon.
 _PATIENCE, _OLD = 0.002, 0.008
+# Seconds that a call's span and metrics may wait for those of others; how many do, and how large their bodies were.
+_UNSAID_SECONDS, _UNSAID, _UNSAID_BYTES = 0.25, 64, 1 << 20
 
 
 class Outlet(Protocol):
@@ -59,6 +65,16 @@ class Outlet(Protocol):
     def forget(self, ticket: int) -> None:
         """A call that began leaves nothing."""
         ...
+
+
+class _Unsaid(NamedTuple):
+    """A call that was handed on, and of which OpenTelemetry has not been told yet."""
+
+    span: Span
+    context: Context
+    payload: CallPayload
+    attributes: Attributes
+    end_ns: int
 
 
 class ReadingWorker:
@@ -86,6 +102,9 @@ class ReadingWorker:
         self.thread: threading.Thread | None = None
         # Of the results of a batch, those that are still to be read: they may be many thousands.
         self._lines: Iterator[Call] | None = None
+        # Oldest first, when that one was handed on, and the bytes they held on to.
+        self._unsaid: list[_Unsaid] = []
+        self._unsaid_since, self._unsaid_bytes = 0.0, 0
         # Added to without a lock, because a call may end inside the garbage collector: the odd lost update is
         # made good whenever the queue has run empty.
         self._pending_bytes = 0
@@ -145,7 +164,9 @@ class ReadingWorker:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
         thread = self.thread
         if thread is None or not thread.is_alive():
-            self._read_all()
+            with self._reading:
+                self._read_all()
+                self._say()
             return True
         reached = threading.Event()
         self._ended.append(reached)
@@ -167,7 +188,7 @@ class ReadingWorker:
             if self._ended:  # what came before that did not set the alarm
                 continue
             try:
-                alarm.wait()
+                alarm.wait(_UNSAID_SECONDS if self._unsaid else None)
             except OSError as error:
                 self._stats.error("alarm", error)
                 self._renew(alarm)
@@ -177,6 +198,8 @@ class ReadingWorker:
         with self._reading:
             while self._read_some():
                 pass
+            if self._unsaid and time.monotonic() >= self._unsaid_since + _UNSAID_SECONDS:
+                self._say()
 
     def _let_others_run(self, until: float) -> None:
         # To wait for no time gives the interpreter's lock to who wants it. Without that it is taken away after 5 ms: so
@@ -208,6 +231,7 @@ class ReadingWorker:
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
+            self._say()
             waiting.set()
         return bool(calls) or waiting is not None or self._lines is not None
 
@@ -236,13 +260,26 @@ class ReadingWorker:
         except Exception as error:  # it should not, but a reader that dies of it would lose all later calls, too
             self._stats.error("accept", error)
             self._stats.dropped("not_accepted", len(read))
+        if not self._unsaid:
+            self._unsaid_since = time.monotonic()
         for call, payload, ended in read:
-            try:
-                emit.end_span(call.span, payload, ended.attributes, call.end_ns)
-                self._metrics.record(payload, trace.set_span_in_context(call.span, call.context))
-            except Exception as error:  # other people's span processors and metric readers run in here
-                self._stats.error("emit", error)
-            self._let_others_run(patient_until)
+            self._unsaid.append(_Unsaid(call.span, call.context, payload, ended.attributes, call.end_ns))
+            self._unsaid_bytes += call.held
+        if len(self._unsaid) >= _UNSAID or self._unsaid_bytes >= _UNSAID_BYTES:
+            self._say()
+
+    def _say(self) -> None:
+        """Tell OpenTelemetry of the calls that were handed on."""
+        unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, [], 0
+        patient_until = time.monotonic() + _PATIENCE
+        with forks.held_off():
+            for span, context, payload, attributes, end_ns in unsaid:
+                try:
+                    emit.end_span(span, payload, attributes, end_ns)
+                    self._metrics.record(payload, trace.set_span_in_context(span, context))
+                except Exception as error:  # other people's span processors and metric readers run in here
+                    self._stats.error("emit", error)
+                self._let_others_run(patient_until)
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
         held = call.held

@@ -15,8 +15,8 @@ SECONDS = 20
 KINDS = pytest.mark.parametrize("kind", [alarm.Timer, alarm.Bell])
 
 
-def waiting(for_):
-    thread = threading.Thread(target=for_.wait, daemon=True)
+def waiting(for_, *timeout):
+    thread = threading.Thread(target=for_.wait, args=timeout, daemon=True)
     thread.start()
     return thread
 
@@ -48,6 +48,23 @@ def test_ringing_does_not_wait_for_the_time(kind, is_set):
     if is_set:
         assert given.set()
     assert given.ring()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+@KINDS
+def test_who_waits_for_a_while_wakes_without_having_been_called(kind):
+    given = kind(3600)
+    thread = waiting(given, 0.001)
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+def test_a_timer_that_was_set_is_not_forgotten_by_who_waits_no_longer():
+    given = alarm.Timer(0.05)
+    assert given.set()
+    given.wait(0.0)
+    thread = waiting(given)
     thread.join(SECONDS)
     assert not thread.is_alive()
 
