@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from opentelemetry import _logs, trace
+from opentelemetry import _logs
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped in the library
 from opentelemetry.sdk.environment_variables import (
     OTEL_SDK_DISABLED,
@@ -260,9 +260,8 @@ def _build(settings: config.Settings) -> Runtime:
         processor,
         stats,
     )
-    add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
-    if add is not None:
-        add(processor)
+    first = sdk.EndSpans(recorder.flush, settings.pipeline.shutdown_timeout)
+    sdk.add_processors(first=first, last=processor)
     audit = LLMLogLogProcessor(
         worker, destination.audit_writer(settings, _go_first_at_exit), settings.audit, stats, sdk.ServiceName()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -16,6 +16,7 @@ from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_PROTOCOL,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
 )
+from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_llmlog.stats import Stats
 
@@ -61,6 +62,41 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in values:
             os.environ.pop(name, None)
+
+
+class EndSpans(SpanProcessor):
+    """Has spans end that are to end, before other processors are flushed or shut down."""
+
+    def __init__(self, end_spans: Callable[[float], object], timeout: float) -> None:
+        """`end_spans`: takes seconds. `timeout`: seconds that a shutdown waits for it."""
+        self._end_spans = end_spans
+        self._timeout = timeout
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        self._end_spans(timeout_millis / 1000)
+        return True  # False would keep the provider from flushing the others
+
+    def shutdown(self) -> None:
+        self._end_spans(self._timeout)
+
+
+def add_processors(*, first: SpanProcessor, last: SpanProcessor) -> None:
+    """Give span processors to the tracer provider there is: before those that it has, and behind them.
+
+    A provider flushes its processors in their order and shuts them down in it, and an app may do either right after a
+    call. There is no public way to put one before others: where theirs are not kept as they are today, `first` is last.
+    """
+    provider = trace.get_tracer_provider()
+    add = getattr(provider, "add_span_processor", None)
+    if add is None:
+        return
+    add(first)
+    multi = getattr(provider, "_active_span_processor", None)
+    lock = getattr(multi, "_lock", None)
+    if multi is not None and lock is not None and isinstance(getattr(multi, "_span_processors", None), tuple):
+        with lock:
+            multi._span_processors = (first, *(p for p in multi._span_processors if p is not first))  # noqa: SLF001
+    add(last)
 
 
 class ServiceName:

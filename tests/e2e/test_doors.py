@@ -143,3 +143,17 @@ def test_the_span_reaches_a_backend_with_its_http_child_and_the_row_has_its_ids(
     attributes = {attribute.key: attribute.value for attribute in ours.attributes}
     assert attributes["gen_ai.usage.input_tokens"].int_value == row["prompt_tokens"] == 11
     assert attributes["llmlog.spend"].string_value == f"{row['spend']:f}"
+
+
+AWAY = {"LLMLOG_DATABASE_URL": "postgresql://nobody:password@127.0.0.1:9/none", "LLMLOG_SHUTDOWN_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize("database", [{}, AWAY], ids=["there", "away"])
+@pytest.mark.parametrize("ending", ["force_flush", "shutdown"])
+def test_an_app_that_flushes_or_shuts_down_its_provider_right_after_a_call_has_the_span(
+    app_environment: dict[str, str], ending: str, database: dict[str, str]
+) -> None:
+    command = [sys.executable, str(SCRIPTS / "flushing_app.py"), ending]
+    environment = {**app_environment, **database}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "chat gpt-4o-mini\n"
