@@ -52,7 +52,7 @@ class Recorder:
     ) -> None:
         self._settings = settings
         # What is written on a span waits until the call has been read.
-        self._spans = Spans(tracer)
+        self._spans = Spans(tracer, outlet)
         self._metrics = metrics
         self._outlet = outlet
         self._stats = stats

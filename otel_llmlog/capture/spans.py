@@ -4,6 +4,8 @@ To start a span the SDK calls forty functions, as many as all the rest of a call
 waits for the reader like the call itself. What that thread needs is ids, for the context of the HTTP request. So where
 nobody looks at spans that start, the SDK makes the span when the call has been read, or when somebody else touches it.
 
+Where nobody looks at spans that end either, as where rows are all that is wanted, it is not made at all.
+
 Always true: ids come from the tracer's own generator, and the span has the start, the parent and the context it would
 have had. Where a sampler decides by more than the parent, or a span processor does something with spans that start, it
 is started at once.
@@ -40,7 +42,8 @@ _RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 class Spans:
     """Starts the spans of calls, all of kind CLIENT, with one tracer."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, own: object = None) -> None:
+        """`own`: the span processor, if it is one, that has no use for these spans."""
         self.start_now = partial(tracer.start_span, kind=SpanKind.CLIENT)
         """The SDK's span at once: (name, context, start_time=…)."""
         self._tracer: Any = tracer
@@ -50,6 +53,10 @@ class Spans:
         # Span processors that were looked at: spans may be late for these, and may not for those.
         self._idle: object = self
         self._watchful: object = self
+        # The same for who looks at spans that end, and whether anybody does.
+        self._own = own
+        self._asked: object = self
+        self._is_seen = True
 
     def start(self, name: str, outer: Context, start_ns: int) -> tuple[Span, Ids]:
         """A span that began at `start_ns` (epoch ns) in this context, and where it stands in its trace."""
@@ -80,6 +87,14 @@ class Spans:
                 self._idle = processors
         return span, ids_of(span, outer)
 
+    def is_seen(self) -> bool:
+        """Whether anybody looks at spans that end."""
+        processors = self._all and self._all._span_processors  # noqa: SLF001 - see above
+        if processors is not self._asked and processors is not None:
+            self._is_seen = not all(each is self._own or _is_blind(each) for each in processors)
+            self._asked = processors
+        return self._is_seen
+
     def make(self, late: LateSpan) -> Span:
         """The SDK's span, with the ids that were given out."""
         tracer = copy(self._tracer)
@@ -94,6 +109,14 @@ class Spans:
         else:
             random = _RANDOM if _RANDOM and self._tracer.id_generator.is_trace_id_random() else 0
         return TraceFlags(_SAMPLED | random)
+
+
+def _is_blind(processor: SpanProcessor) -> bool:
+    """Whether a span processor does nothing with spans that end."""
+    return all(
+        getattr(getattr(processor, hook, None), "__func__", None) is getattr(SpanProcessor, hook, None)
+        for hook in ("on_end", "_on_ending")
+    )
 
 
 class _Given(IdGenerator):
@@ -161,10 +184,11 @@ class LateSpan(Span):
         return context
 
     def is_recording(self) -> bool:
-        return self._span is None or self._span.is_recording()
+        return self._spans.is_seen() if self._span is None else self._span.is_recording()
 
     def end(self, end_time: int | None = None) -> None:
-        self.made.end(end_time)
+        if self._span is not None or self._spans.is_seen():
+            self.made.end(end_time)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         self.made.set_attributes(attributes)

@@ -211,3 +211,65 @@ def test_what_an_app_sets_on_the_current_span_during_a_call_is_on_the_span_of_th
             client.post(f"https://in.process{CHAT}", json=chat_body())
     assert [span.attributes["app.note"] for span in capture.spans()] == [CHAT] * 2
     assert [span.name for span in capture.spans()] == ["chat gpt-4o-mini"] * 2
+
+
+class Own(SpanProcessor):
+    """Ours: it ends spans, and has no use for those of calls."""
+
+    def on_end(self, span):
+        raise AssertionError
+
+
+class Counting:
+    """A tracer's spans that were started."""
+
+    def __init__(self, tracer, monkeypatch):
+        self.number = 0
+        start = type(tracer).start_span
+
+        def start_span(*given, **more):
+            self.number += 1
+            return start(*given, **more)
+
+        monkeypatch.setattr(type(tracer), "start_span", start_span)
+
+
+@pytest.mark.parametrize("others", [[], [SpanProcessor()]], ids=["alone", "beside one that does nothing"])
+def test_where_nobody_looks_at_spans_none_is_made(monkeypatch, others):
+    own, made = Own(), TracerProvider()
+    for each in (*others, own):
+        made.add_span_processor(each)
+    tracer = made.get_tracer("t")
+    spans = Spans(tracer, own)
+    spans.start("chat", Context(), START)
+    started = Counting(tracer, monkeypatch)
+    late, ids = spans.start("chat", Context(), START)
+    assert not late.is_recording()
+    late.end(START + 1)
+    assert started.number == 0
+    assert late.get_span_context().trace_id == int(ids.trace_id, 16)
+
+
+def test_who_begins_to_look_sees_calls_that_are_under_way():
+    own, made, exporter = Own(), TracerProvider(), InMemorySpanExporter()
+    spans = Spans(made.get_tracer("t"), own)
+    _, ended, late = two(spans, Context(), Context(), Context())
+    ended.end()
+    made.add_span_processor(SimpleSpanProcessor(exporter))
+    assert late.is_recording()
+    late.end()
+    assert [span.context.span_id for span in exporter.get_finished_spans()] == [late.span_id]
+
+
+def test_who_looks_at_spans_that_are_about_to_end_sees_them():
+    class Ending(SpanProcessor):
+        seen = 0
+
+        def _on_ending(self, span):
+            self.seen += 1
+
+    ending, made = Ending(), TracerProvider()
+    made.add_span_processor(ending)
+    late = two(Spans(made.get_tracer("t")), Context(), Context())[1]
+    late.end()
+    assert ending.seen == 1
