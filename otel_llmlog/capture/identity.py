@@ -19,6 +19,11 @@ from otel_llmlog.config import IdentitySettings
 MAX_TAGS = 64
 # Headers that carry an API key: OpenAI's form, Anthropic's, Azure's, Google's.
 _KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+# Headers that say who calls, as LiteLLM has them.
+_HEADERS = frozenset({
+    "x-litellm-session-id", "x-litellm-trace-id", "x-litellm-end-user-id", "x-litellm-tags",
+    "x-litellm-spend-logs-metadata",
+})  # fmt: skip
 
 
 def resolve(
@@ -27,13 +32,15 @@ def resolve(
     headers: Mapping[str, str],
     said: Caller,
     baggage: Mapping[str, object],
-    settings: IdentitySettings,
+    fixed: Caller,
 ) -> Caller:
-    """The caller of one request. `end_user` is what the API itself calls the user of a request."""
+    """The caller of one request. `end_user` is what the API calls the user of a request; `fixed`: see `said_by`."""
     caller = _from_body(body, end_user)
-    for source in (_from_headers(headers), said, _from_baggage(baggage), _from_settings(settings)):
+    for source in (_from_headers(headers), said, _from_baggage(baggage), fixed):
         if source is not NOBODY:
             caller = caller.over(source)
+    if caller is NOBODY:  # of most calls nothing is said
+        return caller
     return Caller(
         redact.name(caller.session_id),
         redact.name(caller.user),
@@ -44,6 +51,20 @@ def resolve(
         tuple(tag for given in caller.tags[:MAX_TAGS] if (tag := redact.name(given))),
         redact.masked(redact.storable(dict(caller.metadata))) if caller.metadata else None,
     )
+
+
+def said_by(settings: IdentitySettings) -> Caller:
+    """The caller that the settings name for all calls that do not say otherwise."""
+    said = Caller(
+        settings.session_id,
+        settings.user_id,
+        settings.end_user,
+        settings.team_id,
+        settings.team_alias,
+        settings.organization_id,
+        settings.tags,
+    )
+    return NOBODY if said == NOBODY else said
 
 
 def api_key(headers: Mapping[str, str], settings: IdentitySettings) -> tuple[str | None, str | None]:
@@ -65,7 +86,7 @@ def requester_metadata(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _from_body(body: Mapping[str, Any], end_user: str | None) -> Caller:
     if not body:
-        return Caller(end_user=end_user)
+        return NOBODY if end_user is None else Caller(end_user=end_user)
     metadata: dict[str, Any] = {}
     for name in ("metadata", "litellm_metadata"):
         if isinstance(given := body.get(name), dict):
@@ -81,6 +102,8 @@ def _from_body(body: Mapping[str, Any], end_user: str | None) -> Caller:
 
 
 def _from_headers(headers: Mapping[str, str]) -> Caller:
+    if _HEADERS.isdisjoint(headers):
+        return NOBODY
     extra = _json_object(headers.get("x-litellm-spend-logs-metadata"))
     return Caller(
         session_id=headers.get("x-litellm-session-id") or headers.get("x-litellm-trace-id"),
@@ -105,18 +128,6 @@ def _from_baggage(baggage: Mapping[str, object]) -> Caller:
         team_alias=first(entries.TEAM_ALIAS),
         organization=first(entries.ORGANIZATION),
         tags=_tags(first(entries.TAGS)),
-    )
-
-
-def _from_settings(settings: IdentitySettings) -> Caller:
-    return Caller(
-        settings.session_id,
-        settings.user_id,
-        settings.end_user,
-        settings.team_id,
-        settings.team_alias,
-        settings.organization_id,
-        settings.tags,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry import baggage
@@ -57,6 +58,7 @@ class Reader:
         self._counter = counter
         self._stats = stats
         self._content = settings.content.store_prompts_in_spend_logs
+        self._caller = identity.said_by(settings.identity)
         self._chains = Chains()
         self._batches = Batches(settings.capture.max_body_bytes)
 
@@ -117,7 +119,7 @@ class Reader:
             headers,
             call.caller,
             baggage.get_all(call.context),
-            self._settings.identity,
+            self._caller,
         )
         session_id = caller.session_id
         if endpoint.api == "responses":
@@ -130,7 +132,7 @@ class Reader:
         first = _first_token(call, response)
         model = request.model or response.model or ""
         model_id = redact.name(received.get("x-litellm-model-id"))
-        agent_name = redact.name(redact.mask(agent))
+        agent_name = _agent_name(agent)
         return CallPayload(
             id=response.id or call_id,
             trace_id=ids.trace_id,
@@ -217,6 +219,8 @@ class Reader:
             facts = ResponseFacts(notes=("its body was not at hand to read",))
         else:
             facts = call.endpoint.read_response(b"".join(pieces), self._content)
+        if not notes and not facts.notes:
+            return facts
         return replace(facts, notes=(*notes, *(f"response: {note}" for note in facts.notes)))
 
     def _pieces(self, call: Call, received: Mapping[str, str]) -> tuple[list[bytes], tuple[str, ...]]:
@@ -319,6 +323,11 @@ def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
         operation=call.endpoint.operation,
         notes=[reason],
     )
+
+
+@lru_cache(maxsize=64)  # an app has a few clients
+def _agent_name(agent: str) -> str | None:
+    return redact.name(redact.mask(agent))
 
 
 def _named(headers: Headers) -> dict[str, str]:

@@ -16,6 +16,18 @@ from otel_llmlog.providers.lenient import enum, integer, items, mapping, text, w
 
 # xAI states its price in ticks of this size (US dollars).
 _XAI_TICK = Decimal("1e-10")
+# Fields of ours, and those of the details of input and output that they are read from.
+_OF_INPUT = (
+    ("cache_write_tokens", "cache_write_tokens"),
+    ("input_audio_tokens", "audio_tokens"),
+    ("input_image_tokens", "image_tokens"),
+)
+_OF_OUTPUT = (
+    ("output_audio_tokens", "audio_tokens"),
+    ("output_image_tokens", "image_tokens"),
+    ("accepted_prediction_tokens", "accepted_prediction_tokens"),
+    ("rejected_prediction_tokens", "rejected_prediction_tokens"),
+)
 
 
 def usage_of(found: Any) -> Usage | None:
@@ -42,14 +54,7 @@ def usage_of(found: Any) -> Usage | None:
         input_tokens=asked,
         output_tokens=said,
         cache_read_tokens=integer(cached),
-        cache_write_tokens=integer(read.get("cache_write_tokens")),
-        input_audio_tokens=integer(read.get("audio_tokens")),
-        input_image_tokens=integer(read.get("image_tokens")),
-        output_audio_tokens=integer(wrote.get("audio_tokens")),
-        output_image_tokens=integer(wrote.get("image_tokens")),
         reasoning_tokens=reasoning,
-        accepted_prediction_tokens=integer(wrote.get("accepted_prediction_tokens")),
-        rejected_prediction_tokens=integer(wrote.get("rejected_prediction_tokens")),
         web_search_requests=integer(found.get("num_search_queries")),
         web_search_context_size=word(found.get("search_context_size")),
         # Mistral, of audio in a chat.
@@ -57,6 +62,9 @@ def usage_of(found: Any) -> Usage | None:
         service_tier=word(found.get("service_tier")),
         source="provider",
         stated_cost=_stated_cost(found),
+        # Nearly all of them are 0, which is what is not said.
+        **{name: integer(value) for name, detail in _OF_INPUT if (value := read.get(detail))},
+        **{name: integer(value) for name, detail in _OF_OUTPUT if (value := wrote.get(detail))},
     )
 
 
