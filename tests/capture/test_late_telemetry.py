@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -93,6 +94,22 @@ def test_spans_of_large_calls_do_not_wait_for_many(ended, never, http):
     _, ends = ended
     http.post(CHAT, json=chat_body("x" * (1 << 20)))
     ends.one()
+
+
+def test_a_span_processor_that_flushes_from_within_does_not_wait_for_itself(ended, http):
+    capture, ends = ended
+
+    class Flushing(SpanProcessor):
+        answers: ClassVar[list[bool]] = []
+
+        def on_end(self, span):
+            self.answers.append(capture.recorder.flush(3600.0))
+
+    capture.tracer_provider.add_span_processor(Flushing())
+    for _ in range(2):
+        http.post(CHAT, json=chat_body())
+    assert len(capture.spans()) == ends.number == 2
+    assert Flushing.answers == [True, True]
 
 
 def test_spans_end_in_the_order_of_their_calls(ended, http):
