@@ -62,10 +62,10 @@ def main() -> None:
 def _store(url: str, rows: int) -> None:
     from otel_llmlog.audit import recording
     from otel_llmlog.audit.catalogue import TEAM_BUDGET
-    from otel_llmlog.pipeline.logs import _record
+    from otel_llmlog.pipeline.logs import record_of
 
     details = {"object_id": "t1", "before": BEFORE, "after": AFTER, "changed_by": "ada"}
-    made = [_record(recording.event(TEAM_BUDGET, details), "shop") for _ in range(rows)]
+    made = [record_of(recording.event(TEAM_BUDGET, details), "shop") for _ in range(rows)]
     exporter = PostgresExporter(url)
     began = time.perf_counter()
     for start in range(0, rows, 512):
