@@ -95,7 +95,7 @@ def add_processors(*, first: SpanProcessor, last: SpanProcessor) -> None:
     lock = getattr(multi, "_lock", None)
     if multi is not None and lock is not None and isinstance(getattr(multi, "_span_processors", None), tuple):
         with lock:
-            multi._span_processors = (first, *(p for p in multi._span_processors if p is not first))  # noqa: SLF001
+            multi._span_processors = (first, *(p for p in multi._span_processors if p is not first))  # noqa: SLF001 - see above
     add(last)
 
 

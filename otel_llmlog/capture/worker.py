@@ -163,8 +163,10 @@ class ReadingWorker:
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
         thread = self.thread
-        # A span processor or an exporter may flush its provider from within: it would wait for itself.
-        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+        if thread is threading.current_thread():
+            # A span processor or an exporter flushes its provider from within: it would wait for itself.
+            return False
+        if thread is None or not thread.is_alive():
             with self._reading:
                 self._read_all()
                 self._say()

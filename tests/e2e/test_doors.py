@@ -145,6 +145,14 @@ def test_the_span_reaches_a_backend_with_its_http_child_and_the_row_has_its_ids(
     assert attributes["llmlog.spend"].string_value == f"{row['spend']:f}"
 
 
+def test_where_rows_are_all_that_is_wanted_no_spans_are_made(app_environment: dict[str, str], rows: Rows) -> None:
+    command = [sys.executable, str(SCRIPTS / "counting_app.py")]
+    done = subprocess.run(command, env=app_environment, capture_output=True, text=True, timeout=60, check=True)
+    # The first one shows whether its trace is sampled.
+    assert done.stdout == "1 of 4\n"
+    assert len(rows()) == 4
+
+
 AWAY = {"LLMLOG_DATABASE_URL": "postgresql://nobody:password@127.0.0.1:9/none", "LLMLOG_SHUTDOWN_TIMEOUT": "1"}
 
 
