@@ -74,6 +74,9 @@ def _fill(url: str, rows: int) -> None:
         for setting in loading:
             connection.execute(f"ALTER SYSTEM SET {setting}")
         connection.execute("SELECT pg_reload_conf()")
+        # All of them first: the last rows of a day are of the next one, by seconds.
+        for day in range(-1, DAYS):
+            connection.execute("SELECT llmlog.ensure_partition(current_date - %s)", (day,))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for _ in threads.map(lambda day: _fill_day(url, day, rows), range(DAYS)):
             pass
@@ -97,7 +100,6 @@ def _fill(url: str, rows: int) -> None:
 def _fill_day(url: str, day: int, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off; SET work_mem = '256MB'")
-        connection.execute("SELECT llmlog.ensure_partition(current_date - %s)", (day,))
         connection.execute(FILL, {"day": day, "first": rows * day // DAYS, "last": rows * (day + 1) // DAYS - 1})
 
 
