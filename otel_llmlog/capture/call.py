@@ -12,10 +12,10 @@ from collections.abc import Callable
 from time import time_ns
 from typing import Any, NamedTuple
 
-import msgspec
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
+from otel_llmlog.capture import headers
 from otel_llmlog.capture.context import Caller
 from otel_llmlog.capture.ids import Ids
 from otel_llmlog.dialects.llmlog import Attributes
@@ -25,14 +25,6 @@ from otel_llmlog.providers.facts import Endpoint
 TAIL_BYTES = 1 << 20
 # What a call has of a stream before there is one: lists would be work for nothing, and for the garbage collector.
 _NO_STREAM: Any = ()
-
-
-# Headers of a request and of its reply: names and values as they went over the wire.
-Headers = list[tuple[bytes, bytes]]
-# As one object: tuples in a list are work for the garbage collector.
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[Headers, Headers]).decode
-_NO_HEADERS = _pack(((), ()))
 
 
 class Ended(NamedTuple):
@@ -91,7 +83,7 @@ class Call:
         self.error: str | None = None
         self.status_code = 0
         self.response_headers: Any = None  # None once the call has ended
-        self.headers = _NO_HEADERS  # of both, packed, once the call has ended
+        self.headers = headers.NONE  # of both, packed, once the call has ended
         self.body: bytes | None = None
         self.missing = ""  # why the reply's bytes are not here, though they came
         self.streamed = False
@@ -158,18 +150,17 @@ class Call:
             # The class alone: messages of exceptions may quote content, and tracebacks hold the app's data.
             self.error = type(error).__name__
         try:
-            received = self.response_headers
-            self.headers = _pack((self.request.headers.raw, () if received is None else received.raw))
+            self.headers = headers.pack(self.request.headers, self.response_headers)
         except Exception as unread:  # an app may hand its client anything
             self.missing = self.missing or f"headers that could not be read: {type(unread).__name__}"
         self.request = self.response_headers = None
         self.on_end(self)
 
-    def both_headers(self) -> tuple[Headers, Headers]:
+    def both_headers(self) -> tuple[headers.Headers, headers.Headers]:
         """Those of the request and those of its reply, once the call has ended."""
         try:
-            return _unpack(self.headers)
-        except msgspec.ValidationError:  # of a client whose headers are not bytes
+            return headers.unpack(self.headers)
+        except ValueError:  # of a client whose headers are not bytes
             self.missing = self.missing or "headers that could not be read: they are no bytes"
             return [], []
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import NOBODY
+from otel_llmlog.capture.headers import entries
 from otel_llmlog.providers import bedrock, gemini, lenient
 from otel_llmlog.providers.facts import Endpoint
 
@@ -32,13 +33,13 @@ def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
     in_url = _IN_URL.get(endpoint.wire)
     model = _model(call.request_body or b"") if in_url is None else in_url(path)
     key = session = b""
-    for name, value in request.headers.raw:
-        if len(name) in _LENGTHS:
-            lower = name.lower()
+    for entry in entries(request.headers):
+        if len(entry[0]) in _LENGTHS:
+            lower = entry[0].lower()
             if lower in _KEYS:
-                key = value
+                key = entry[-1]
             elif lower == _SESSION:
-                session = value
+                session = entry[-1]
     place = endpoint, call.is_async, call.url.scheme, netloc, path
     if said is NOBODY:
         return _facts(place, model, key, session)

@@ -17,11 +17,12 @@ from opentelemetry import baggage
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
 from otel_llmlog.capture.batches import Batches
-from otel_llmlog.capture.call import Call, Headers
+from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.chains import Chains
 from otel_llmlog.capture.counting import TokenCounter
 from otel_llmlog.capture.encoding import decoded
 from otel_llmlog.capture.failures import Failure, failure_of
+from otel_llmlog.capture.headers import Headers
 from otel_llmlog.capture.ids import Ids
 from otel_llmlog.config import Settings
 from otel_llmlog.payload import (

@@ -6,19 +6,37 @@ import gc
 import weakref
 
 import httpx
+import httpx2
+import msgspec
+import pytest
 from hypothesis import example, given, strategies as st
 
-from otel_llmlog.capture.call import _pack, _unpack
+from otel_llmlog.capture import headers, sending
 from tests.capture.clients import CHAT, KEY, chat_body
 
-headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=40)), max_size=12)
+some_headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=40)), max_size=12)
 
 
-@given(headers, headers)
-@example([], [])
-@example([(b"", b"")], [(b"a", b"1\n2")])
-def test_headers_come_back_as_they_were_whatever_bytes_they_hold(sent, received):
-    assert _unpack(_pack((sent, received))) == (sent, received)
+@pytest.mark.parametrize("kind", [httpx.Headers, httpx2.Headers, sending.Headers])
+@given(sent=some_headers, received=some_headers)
+@example(sent=[], received=[])
+@example(sent=[(b"", b"")], received=[(b"a", b"1\n2")])
+def test_headers_of_any_client_come_back_as_they_were_whatever_bytes_they_hold(kind, sent, received):
+    assert headers.unpack(headers.pack(kind(sent), kind(received))) == (sent, received)
+    assert headers.unpack(headers.pack(kind(sent), None)) == (sent, [])
+
+
+@pytest.mark.parametrize("kind", [httpx.Headers, httpx2.Headers])
+def test_headers_are_looked_at_where_the_client_keeps_them(kind):
+    """What is not public may go away in a later version. It would go on, and be slower."""
+    found = kind({"Accept": "*/*"})
+    assert headers.entries(found) is headers.entries(found)
+
+
+def test_what_are_no_headers_is_said_to_be_none():
+    for packed in (msgspec.msgpack.encode(([("accept", "*/*")], [])), msgspec.msgpack.encode(([()], [])), b"\xc1"):
+        with pytest.raises(ValueError, match="names and values"):
+            headers.unpack(packed)
 
 
 def test_the_request_and_its_reply_are_gone_before_the_call_is_read(capture, monkeypatch):
@@ -50,7 +68,7 @@ def test_headers_that_cannot_be_read_leave_a_row_with_a_note_and_the_app_alone(c
     def broken(_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("otel_llmlog.capture.call._pack", broken)
+    monkeypatch.setattr(headers, "_pack", broken)
     with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
         assert client.post(f"https://in.process{CHAT}", json=chat_body()).status_code == 200
     payload = capture.one()
@@ -59,7 +77,8 @@ def test_headers_that_cannot_be_read_leave_a_row_with_a_note_and_the_app_alone(c
 
 
 def test_headers_that_are_no_bytes_leave_a_row_with_a_note(capture, monkeypatch):
-    monkeypatch.setattr("otel_llmlog.capture.call._pack", lambda _: _pack(([("accept", "*/*")], [])))
+    text = msgspec.msgpack.encode(([("accept", "*/*")], []))
+    monkeypatch.setattr(headers, "_pack", lambda _: text)
     with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))) as client:
         assert client.post(f"https://in.process{CHAT}", json=chat_body()).status_code == 200
     payload = capture.one()
