@@ -76,7 +76,13 @@ def drain(spool: Spool, limit: int = 1000) -> list[bytes]:
     return payloads
 
 
+def tables(directory: Path) -> list[Path]:
+    """Files of intents."""
+    return sorted(directory.glob("*.intents"))
+
+
 def segments(directory: Path) -> list[Path]:
+    """Files of outcomes."""
     return sorted(directory.glob("*.seg"))
 
 

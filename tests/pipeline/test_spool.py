@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_llmlog.pipeline.spool import MAX_PAYLOAD, Pending, Spool, adopt, files, frames, status
+from otel_llmlog.pipeline.spool.intents import SLOT_BYTES, Intents
 from otel_llmlog.stats import Stats
 from tests.pipeline.spooling import drain, left, run, run_and_die, segments
 
@@ -89,14 +90,14 @@ def test_acknowledging_twice_or_out_of_order_counts_each_outcome_once(spool, tmp
 
 
 def test_an_open_intent_stays_on_disk_and_its_outcome_frees_it(tmp_path):
-    """However much comes after it: it is carried forward, so it never holds more than its own segment."""
+    """However much comes after it, which it does not hold on to."""
     spool = Spool(tmp_path, segment_bytes=20_000)
     still_open = [spool.begin(b"a long call %d" % i) for i in range(200)]
     for _ in range(30):
         for _ in range(200):
             assert spool.finish(spool.begin(b"intent"), bytes(200))
         drain(spool)
-        assert len(segments(tmp_path)) <= 3
+        assert len(segments(tmp_path)) == 1
         assert spool.pending().intents == 200
         assert status(tmp_path).live == 1
     run(lambda: _sees_intents(tmp_path, 200))
@@ -109,18 +110,6 @@ def test_an_open_intent_stays_on_disk_and_its_outcome_frees_it(tmp_path):
 
 def _sees_intents(directory: Path, number: int) -> None:
     assert (status(directory).intents, status(directory).corrupt) == (number, 0)
-
-
-def test_an_open_intent_pins_its_segment_until_it_can_be_carried(spool, tmp_path):
-    spool.begin(b"open")
-    first = segments(tmp_path / "spool")[0]
-    while len(segments(tmp_path / "spool")) < 3:
-        spool.finish(0, bytes(1000))
-    entries = spool.read(1000)
-    assert first.exists()
-    spool.ack(entries)
-    assert not first.exists()
-    assert spool.pending().intents == 1
 
 
 def test_a_settled_intent_needs_no_outcome(tmp_path):
@@ -258,21 +247,39 @@ def test_a_block_that_the_disk_cannot_read_costs_only_what_stands_in_it(spool, s
     assert stats.snapshot()["dropped.spool_corrupt"] == 4
 
 
-def test_a_call_made_inside_an_append_is_refused_rather_than_stuck(written, spool, monkeypatch):
-    real, inner = os.write, []
+@pytest.mark.parametrize("middle", ["write", "pwrite"])
+def test_a_call_made_inside_an_append_is_refused_rather_than_stuck(written, spool, monkeypatch, middle):
+    real, inner = getattr(os, middle), []
 
-    def write(descriptor, data):
+    def write(*given):
         if not inner:
             inner.append(None)
             inner[0] = (spool.begin(b"inner"), spool.reason(), spool.finish(0, b"inner"))
-        return real(descriptor, data)
+        return real(*given)
 
     spool.open()
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, middle, write)
     ticket = spool.begin(b"outer")
-    assert inner == [(0, "spool_busy", False)]
     assert spool.finish(ticket, b"outer")
+    assert inner == [(0, "spool_busy", False)]
     assert drain(spool) == [b"outer"]
+
+
+def test_a_call_made_inside_an_append_is_noted_where_intents_are_in_memory(spool, monkeypatch):
+    """A finaliser makes a call while its thread holds the lock."""
+    tickets = []
+    real = Intents.clear
+
+    def clear(self, ticket):
+        if not tickets:
+            tickets.append(spool.begin(b"inner"))
+        return real(self, ticket)
+
+    monkeypatch.setattr(Intents, "clear", clear)
+    assert spool.finish(spool.begin(b"outer"), b"outer")
+    assert spool.pending().intents == 1
+    assert spool.finish(tickets[0], b"inner")
+    assert drain(spool) == [b"outer", b"inner"]
 
 
 def test_a_process_that_ends_inside_an_append_leaves_its_files_to_the_next(written, tmp_path, monkeypatch):
@@ -287,25 +294,31 @@ def test_a_process_that_ends_inside_an_append_leaves_its_files_to_the_next(writt
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", interrupted)
-        assert spool.begin(b"second")
+        assert spool.finish(0, b"second")
     assert [pending.outcomes for pending in left] == [1]
     spool.close()
-    assert status(tmp_path).outcomes == 1
+    assert status(tmp_path).outcomes == 2
 
 
-def test_an_interrupt_in_the_middle_of_an_append_leaves_no_trace_of_it(written, tmp_path, monkeypatch):
+@pytest.mark.parametrize("append", [lambda spool: spool.begin(b"x"), lambda spool: spool.finish(0, b"x")])
+def test_an_interrupt_in_the_middle_of_an_append_leaves_no_trace_of_it(written, tmp_path, monkeypatch, append):
     spool = Spool(tmp_path)
     spool.finish(0, b"before")
-    real = os.write
 
-    def write(descriptor, data):
-        real(descriptor, data)
-        raise KeyboardInterrupt
+    def interrupted(real):
+        def write(*given):
+            real(*given)
+            if write in {os.write, os.pwrite}:
+                patch.undo()
+                raise KeyboardInterrupt
+
+        return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write)
+        patch.setattr(os, "write", interrupted(os.write))
+        patch.setattr(os, "pwrite", interrupted(os.pwrite))
         with pytest.raises(KeyboardInterrupt):
-            spool.begin(b"interrupted")
+            append(spool)
     assert spool.finish(spool.begin(b"intent"), b"after")
     assert [entry.payload for entry in spool.read(10)] == [b"before", b"after"]
     assert spool.close()[:2] == (2, 0)
@@ -319,11 +332,33 @@ def test_with_fsync_all_is_on_disk_before_the_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "sync_directory", directories.append)
     spool = Spool(tmp_path, fsync=True)
     ticket = spool.begin(b"intent")
-    first = frames.HEADER_BYTES + 6
-    assert (synced, directories) == ([first], [tmp_path])
+    assert (synced, directories) == ([SLOT_BYTES], [tmp_path])
     spool.finish(ticket, b"outcome")
-    assert (synced, directories) == ([first, 2 * first + 1], [tmp_path])
+    assert (synced, directories) == ([SLOT_BYTES, frames.HEADER_BYTES + 7], [tmp_path, tmp_path])
     drain(spool)
+    spool.close()
+
+
+def test_with_fsync_the_end_of_a_call_is_on_disk_before_its_outcome_is_gone(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, fsync=True, segment_bytes=20_000)
+    while len(segments(tmp_path)) < 2:
+        spool.finish(spool.begin(b"intent"), bytes(1000))
+    happened = []
+    table = spool._intents.fd
+    real_sync, real_remove = files.sync, files.remove
+
+    def sync(descriptor):
+        happened.append("sync" if descriptor == table else "other")
+        real_sync(descriptor)
+
+    def remove(path):
+        happened.append("remove")
+        real_remove(path)
+
+    monkeypatch.setattr(files, "sync", sync)
+    monkeypatch.setattr(files, "remove", remove)
+    drain(spool)
+    assert happened == ["sync", "remove"]
     spool.close()
 
 

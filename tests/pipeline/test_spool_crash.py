@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from otel_llmlog.pipeline.spool import Spool, SpoolStatus, adopt, files, frames, status
-from tests.pipeline.spooling import die, drain, fork, left, run, run_and_die, segments, wait
+from otel_llmlog.pipeline.spool.intents import Intents
+from tests.pipeline.spooling import die, drain, fork, left, run, run_and_die, segments, tables, wait
 
 
 def _append_and_tell(directory: Path, pipe: int) -> None:
@@ -144,7 +145,7 @@ def test_an_adopter_that_dies_while_it_removes_loses_nothing_of_what_is_left(tmp
     run_and_die(child)
     number = len(segments(tmp_path))
     assert wait(fork(adopter)) == -signal.SIGKILL
-    assert len(segments(tmp_path)) == number - 2
+    assert (len(segments(tmp_path)), tables(tmp_path)) == (number - 1, [])  # intents before what closes them
     outcomes, intents = left(tmp_path)
     assert outcomes
     assert intents == []
@@ -255,7 +256,7 @@ def test_a_forked_child_has_a_spool_of_its_own_and_leaves_its_parents_alone(tmp_
         assert spool.close()[:2] == (2, 0)
 
     parents_tickets = [spool.begin(b"open") for _ in range(3)]
-    parent = segments(tmp_path)[0].name[:32]
+    parent = tables(tmp_path)[0].name[:32]
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(2)]
     for thread in threads:
         thread.start()
@@ -281,13 +282,14 @@ def test_a_forked_child_has_a_spool_of_its_own_and_leaves_its_parents_alone(tmp_
 
 def test_a_fork_closes_what_it_inherited(tmp_path):
     spool = Spool(tmp_path)
-    spool.finish(0, b"outcome")
+    assert spool.open()
     (segment,) = spool._segments.values()
-    inherited = segment.fd
+    inherited = [segment.fd, spool._intents.fd]
 
     def child() -> None:
-        with pytest.raises(OSError):
-            os.fstat(inherited)
+        for descriptor in inherited:
+            with pytest.raises(OSError):
+                os.fstat(descriptor)
         spool.after_fork_in_child()
         assert spool.begin(b"intent")
         spool.after_fork_in_child()  # a second time, it does nothing
@@ -329,17 +331,21 @@ def test_status_tells_the_living_from_the_dead(tmp_path):
     assert left(tmp_path) == ([b"outcome"], [b"intent"])
 
 
-def test_damage_in_an_orphan_costs_what_was_damaged_and_is_kept_aside(tmp_path):
+def test_damage_in_an_orphan_costs_what_was_damaged_and_is_kept_aside(tmp_path, monkeypatch):
     def child() -> None:
         spool = Spool(tmp_path)
-        for i in range(30):
-            spool.finish(spool.begin(b"intent %d" % i), b"outcome %d " % i * 5)
+        tickets = [spool.begin(b"intent %d" % i) for i in range(30)]
+        monkeypatch.setattr(Intents, "clear", lambda *_: True)  # it dies before
+        for i, ticket in enumerate(tickets):
+            spool.finish(ticket, b"outcome %d " % i * 5)
 
     run_and_die(child)
-    (path,) = segments(tmp_path)
+    (path,), (table,) = segments(tmp_path), tables(tmp_path)
+    raw = bytearray(table.read_bytes())
+    raw[raw.index(b"intent 20")] ^= 0xFF
+    table.write_bytes(raw)
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"outcome 4 ")] ^= 0xFF
-    raw[raw.index(b"intent 20")] ^= 0xFF
     # The last frame lost its end; behind it stand zeros, where disk was allocated ahead.
     last = raw.rindex(b"outcome 29 ")
     path.write_bytes(raw[:last] + bytes(len(raw) - last))
@@ -348,23 +354,27 @@ def test_damage_in_an_orphan_costs_what_was_damaged_and_is_kept_aside(tmp_path):
     assert outcomes == [b"outcome %d " % i * 5 for i in range(29) if i != 4]
     # A call whose outcome cannot be read is at least known to have been made.
     assert intents == [b"intent 4", b"intent 29"]
-    (aside,) = tmp_path.iterdir()
-    assert (aside.suffix, aside.stat().st_mode & 0o777) == (".corrupt", 0o600)
-    assert b"utcome 4 outcome 4 " in aside.read_bytes()
-    assert status(tmp_path) == SpoolStatus(bytes=aside.stat().st_size, set_aside_bytes=aside.stat().st_size)
+    asides = list(tmp_path.iterdir())
+    assert {(aside.suffix, aside.stat().st_mode & 0o777) for aside in asides} == {(".corrupt", 0o600)}
+    kept = b"".join(aside.read_bytes() for aside in asides)
+    assert b"ntent 20" in kept
+    assert b"utcome 4 outcome 4 " in kept
+    size = len(kept)
+    assert status(tmp_path) == SpoolStatus(bytes=size, set_aside_bytes=size)
 
 
 def test_what_is_kept_aside_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_ASIDE", 3000)
     monkeypatch.setattr(files, "MAX_ASIDE_FILE", 2000)
     for number in range(3):
-        (tmp_path / f"{files.stem(str(number) * 32, 1)}.seg").write_bytes(os.urandom(5000))
+        files.Name(1, str(number) * 32, files.SEGMENT).at(tmp_path).write_bytes(os.urandom(5000))
     assert left(tmp_path) == ([], [])
     assert sorted(path.stat().st_size for path in tmp_path.iterdir()) == [1000, 2000]
 
 
-def test_empty_and_meaningless_segments_are_cleared_away(tmp_path):
-    (tmp_path / f"{files.stem('a' * 32, 1)}.seg").touch()
+@pytest.mark.parametrize("ending", [files.SEGMENT, files.INTENTS])
+def test_empty_and_meaningless_files_are_cleared_away(tmp_path, ending):
+    files.Name(1, "a" * 32, ending).at(tmp_path).touch()
     assert left(tmp_path) == ([], [])
     assert list(tmp_path.iterdir()) == []
 
@@ -373,9 +383,10 @@ def test_empty_and_meaningless_segments_are_cleared_away(tmp_path):
 def test_what_is_no_plain_file_of_our_own_is_left_alone(tmp_path, kind):
     directory, victim = tmp_path / "spool", tmp_path / "victim"
     directory.mkdir()
-    seed = frames.seed(files.stem("a" * 32, 1))
+    name = files.Name(1, "a" * 32, files.SEGMENT)
+    seed = frames.seed(name.stem)
     victim.write_bytes(frames.encode(frames.OUTCOME, 0, b"planted", seed))
-    planted = directory / f"{files.stem('a' * 32, 1)}.seg"
+    planted = name.at(directory)
     before = victim.read_bytes()
     if kind == "symlink":
         planted.symlink_to(victim)
@@ -402,9 +413,10 @@ def test_names_that_others_planted_for_new_segments_are_not_followed(tmp_path, m
     directory = tmp_path / "spool"
     directory.mkdir()
     for number in (1, 2):
-        (directory / f"{files.stem('aa' * 16, number)}.seg").symlink_to(victim)
+        for ending in (files.SEGMENT, files.INTENTS):
+            files.Name(number, "aa" * 16, ending).at(directory).symlink_to(victim)
     spool = Spool(directory)
-    assert spool.finish(0, b"outcome")
+    assert spool.finish(spool.begin(b"intent"), b"outcome")
     assert victim.read_text() == "mine"
     assert drain(spool) == [b"outcome"]
     spool.close()

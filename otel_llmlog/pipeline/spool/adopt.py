@@ -1,6 +1,6 @@
 """Adoption: what dead processes left in the spool directory is delivered by one that lives.
 
-Always true: an orphan has one adopter, who holds the lock on every segment of it; its files are removed only by
+Always true: an orphan has one adopter, who holds the lock on every file of it; its files are removed only by
 `done`, so an adopter that dies leaves them to the next; memory holds the open intents and one chunk of a file,
 however much was left. Delivering the same outcome twice is possible and harmless: a record's identity is its own.
 """
@@ -22,12 +22,15 @@ _MAX_GAPS = 1000
 
 
 class _Part(NamedTuple):
-    number: int
+    name: files.Name
     path: Path
     fd: int
     identity: files.Identity | None
     size: int
     seed: int
+
+    def is_blank(self, gap: frames.Gap) -> bool:
+        return frames.is_blank(partial(files.read_at, self.fd), gap.start, gap.end)
 
     def scan(self, start: int = 0, end: int | None = None) -> Iterator[frames.Frame | frames.Gap]:
         return frames.scan(partial(files.read_at, self.fd), start, self.size if end is None else end, self.seed)
@@ -35,7 +38,7 @@ class _Part(NamedTuple):
 
 @dataclass(slots=True)
 class _Survey:
-    """What one pass over the segments of an owner finds."""
+    """What one pass over the files of an owner finds."""
 
     outcomes: int = 0
     """Not noted as delivered."""
@@ -45,23 +48,33 @@ class _Survey:
     corrupt: int = 0
     gaps: list[tuple[_Part, int, int]] = field(default_factory=list)
 
+    def note_damage(self, part: _Part, gap: frames.Gap) -> None:
+        self.corrupt += 1
+        if len(self.gaps) < _MAX_GAPS:
+            self.gaps.append((part, gap.start, gap.end))
+
 
 def _survey(parts: list[_Part], *, live: bool) -> _Survey:
     found = _Survey()
-    for part in parts:
+    # Intents first: an outcome in whatever segment closes one.
+    tables = [part for part in parts if part.name.ending == files.INTENTS]
+    segments = [part for part in parts if part.name.ending == files.SEGMENT]
+    for table in tables:
+        for item in table.scan():
+            if isinstance(item, frames.Frame):
+                if item.kind == frames.INTENT:
+                    found.open[item.ticket] = table, item.start, item.end
+            elif not (live or table.is_blank(item)):  # free slots, or what a live owner is just writing
+                found.note_damage(table, item)
+    found.open = dict(sorted(found.open.items()))  # oldest first
+    for part in segments:
         for item in part.scan():
             if isinstance(item, frames.Gap):
-                # What a live owner is just writing is not damage.
-                if not (live and item.end == part.size and part is parts[-1]):
-                    found.corrupt += 1
-                    if len(found.gaps) < _MAX_GAPS:
-                        found.gaps.append((part, item.start, item.end))
-            elif item.kind == frames.INTENT:
-                found.open[item.ticket] = part, item.start, item.end
+                # The same.
+                if not (live and item.end == part.size and part is segments[-1]):
+                    found.note_damage(part, item)
             elif item.kind == frames.OUTCOME:
                 found.outcomes += 1
-                found.open.pop(item.ticket, None)
-            elif item.kind == frames.SETTLED:
                 found.open.pop(item.ticket, None)
             elif item.kind == frames.DELIVERED and len(item.payload) == POSITION.size:
                 number, offset, found.outcomes = POSITION.unpack(item.payload)
@@ -88,8 +101,8 @@ class Orphan:
         """Outcomes that are not known to be delivered, oldest first."""
         number, offset = self._survey.delivered
         for part in self._parts:
-            if part.number >= number:
-                for item in part.scan(offset if part.number == number else 0):
+            if part.name.number >= number and part.name.ending == files.SEGMENT:
+                for item in part.scan(offset if part.name.number == number else 0):
                     if isinstance(item, frames.Frame) and item.kind == frames.OUTCOME:
                         yield item.payload
 
@@ -105,9 +118,10 @@ class Orphan:
         if self._pid != os.getpid():  # a forked child has no lock
             return
         for part in self._parts:
-            stem = files.stem(self.owner, part.number)
-            files.keep_aside(self._directory, stem, part.fd, [gap[1:] for gap in self._survey.gaps if gap[0] is part])
-        for part in self._parts:
+            damage = [gap[1:] for gap in self._survey.gaps if gap[0] is part]
+            files.keep_aside(self._directory, part.name.stem, part.fd, damage)
+        # Intents before what closes them.
+        for part in sorted(self._parts, key=lambda part: part.name.ending != files.INTENTS):
             files.remove(part.path)
         self.release()
 
@@ -123,10 +137,10 @@ class Orphan:
 def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
     """Each orphan in the directory, locked; going on to the next one releases it. Never raises."""
     place = Path(directory).absolute()
-    for owner, numbers in sorted(files.segments(place).items()):
+    for owner, names in sorted(files.owners(place).items()):
         if not files.claim(owner):
             continue  # this process's own, or being adopted on another thread
-        parts = _take(place, owner, numbers)
+        parts = _take(place, names)
         if not parts:
             files.unclaim(owner)
             continue
@@ -137,24 +151,23 @@ def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
             orphan.release()
 
 
-def _take(directory: Path, owner: str, numbers: list[int]) -> list[_Part]:
-    """Open and lock every segment of an owner, oldest first; none of them if one cannot be had.
+def _take(directory: Path, names: list[files.Name]) -> list[_Part]:
+    """Open and lock every file of an owner, oldest first; none of them if one cannot be had.
 
     A live owner holds at least one of them: they would not all have locked. One that cannot be opened is in
     another adopter's hands, or is a link or the like: the rest is left as well, since an outcome might stand in it
-    whose intent, in another segment, would be taken for one without.
+    whose intent, in another file, would be taken for one without.
     """
     parts: list[_Part] = []
-    for number in numbers:
-        stem = files.stem(owner, number)
-        path = directory / (stem + ".seg")
+    for name in names:
+        path = name.at(directory)
         fd = files.open_existing(path, write=True)
         if fd is None:
             _close(parts)
             return []
         identity = files.identity(fd)
         locked = files.lock(fd) and files.is_at(path, identity)
-        parts.append(_Part(number, path, fd, identity, os.fstat(fd).st_size, frames.seed(stem)))
+        parts.append(_Part(name, path, fd, identity, os.fstat(fd).st_size, frames.seed(name.stem)))
         if not locked:
             _close(parts)
             return []
@@ -192,21 +205,20 @@ def status(directory: str | os.PathLike[str]) -> SpoolStatus:
     """Look at a spool directory without getting in its owners' way. Of this process's own, only that they are live."""
     place = Path(directory).absolute()
     live = orphans = outcomes = orphaned = intents = corrupt = 0
-    for owner, numbers in files.segments(place).items():
+    for owner, names in files.owners(place).items():
         if not files.claim(owner):
             live += 1
             continue
         parts: list[_Part] = []
         try:
             free = True
-            for number in numbers:
-                stem = files.stem(owner, number)
-                path = place / (stem + ".seg")
+            for name in names:
+                path = name.at(place)
                 fd = files.open_existing(path, write=False)
                 if fd is not None:
                     free = files.lock(fd, shared=True) and free
                     size = os.fstat(fd).st_size
-                    parts.append(_Part(number, path, fd, files.identity(fd), size, frames.seed(stem)))
+                    parts.append(_Part(name, path, fd, files.identity(fd), size, frames.seed(name.stem)))
             if parts:
                 live, orphans = live + (not free), orphans + free
                 found = _survey(parts, live=not free)

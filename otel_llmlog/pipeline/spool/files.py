@@ -1,12 +1,12 @@
 """Files of a spool directory: their names, who owns them, and how they are opened without being fooled.
 
-Always true: a process that lives holds a POSIX record lock on every segment of its own, so a segment whose lock can
-be taken has lost its owner; nothing but plain files of this user with a single name is ever opened; a directory made
-here is 0700, a file 0600. Names: `<owner>-<number>.seg` for a segment, the same with `.corrupt` for unreadable bytes
-kept aside; the owner is 32 random hex digits.
+Always true: a process that lives holds a POSIX record lock on every file of its own, so one whose lock can be taken
+has lost its owner; nothing but plain files of this user with a single name is ever opened; a directory made here is
+0700, a file 0600. Names: `<owner>-<number>.seg` for a segment, `.intents` for calls under way, `.corrupt` for
+unreadable bytes kept aside; the owner is 32 random hex digits.
 
 A record lock belongs to the process and goes with the first close of any descriptor of that file. Hence a process
-opens each segment once, and `claim` keeps its own threads off each other's files.
+opens each file once, and `claim` keeps its own threads off each other's files.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-_SEGMENT = re.compile(r"([0-9a-f]{32})-([0-9]{8})\.seg")
+SEGMENT, INTENTS = ".seg", ".intents"
+_HELD = re.compile(r"([0-9a-f]{32})-([0-9]{8})(\.seg|\.intents)")
 # Bytes a read falls back to where the disk cannot give a whole chunk.
 _BLOCK = 4096
 # Unreadable bytes kept of one segment, and of a whole directory. They are for a human to look at.
@@ -31,7 +33,7 @@ _MAPPABLE = {"ext2", "ext3", "ext4", "xfs", "tmpfs", "overlay"}
 
 _DATASYNC = getattr(os, "fdatasync", os.fsync)  # not on macOS
 
-# Owners whose segments this process has open, as their owner or as their adopter.
+# Owners whose files this process has open, as their owner or as their adopter.
 _claims: set[str] = set()
 _claims_lock = threading.RLock()  # reentrant: a signal handler may end the process from in here
 
@@ -48,7 +50,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def claim(owner: str) -> bool:
-    """Reserve an owner's segments for the caller among the threads of this process."""
+    """Reserve an owner's files for the caller among the threads of this process."""
     with _claims_lock:
         if owner in _claims:
             return False
@@ -62,9 +64,21 @@ def unclaim(owner: str) -> None:
         _claims.discard(owner)
 
 
-def stem(owner: str, number: int) -> str:
-    """Name of a segment without its ending."""
-    return f"{owner}-{number:08d}"
+class Name(NamedTuple):
+    """Whose file it is, which one, and of what kind. Numbers are counted over both kinds."""
+
+    number: int
+    owner: str
+    ending: str
+
+    @property
+    def stem(self) -> str:
+        """Without its ending: this is random, and no two files have the same."""
+        return f"{self.owner}-{self.number:08d}"
+
+    def at(self, directory: Path) -> Path:
+        """Where it is."""
+        return directory / (self.stem + self.ending)
 
 
 def make_directory(directory: Path, *, fsync: bool) -> None:
@@ -94,9 +108,9 @@ def can_map(directory: Path) -> bool:
     return any(each[2] == wanted and each[each.index("-") + 1] in _MAPPABLE for each in lines)
 
 
-def create(path: Path) -> int:
-    """A new segment, open and locked. Raises OSError; BlockingIOError when another process was quicker to lock it."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+def create(path: Path, *, append: bool) -> int:
+    """A new file, open and locked. Raises OSError; BlockingIOError when another process was quicker to lock it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,25 +216,25 @@ def close(descriptor: int, wanted: Identity | None) -> None:
             os.close(descriptor)
 
 
-def segments(directory: Path) -> dict[str, list[int]]:
-    """Owners that have segments in the directory, each with its segments' numbers in order."""
-    found: dict[str, list[int]] = {}
+def owners(directory: Path) -> dict[str, list[Name]]:
+    """Owners that have files in the directory, each with its files in the order of their numbers."""
+    found: dict[str, list[Name]] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):  # noqa: PTH208 - names are all that is wanted
-            match = _SEGMENT.fullmatch(name)
+            match = _HELD.fullmatch(name)
             if match:
-                found.setdefault(match[1], []).append(int(match[2]))
-    for numbers in found.values():
-        numbers.sort()
+                found.setdefault(match[1], []).append(Name(int(match[2]), match[1], match[3]))
+    for names in found.values():
+        names.sort()
     return found
 
 
 def used(directory: Path, *, but: str = "", ending: str = "") -> int:
-    """Bytes of all plain files in the directory: those with this ending, without the segments of one owner."""
+    """Bytes of all plain files in the directory: those with this ending, without what one owner holds."""
     total = 0
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if not entry.name.endswith(ending) or (but and entry.name.startswith(but) and entry.name.endswith(".seg")):
+            if not entry.name.endswith(ending) or (but and entry.name.startswith(but) and _HELD.fullmatch(entry.name)):
                 continue
             with contextlib.suppress(OSError):  # gone since
                 if entry.is_file(follow_symlinks=False):

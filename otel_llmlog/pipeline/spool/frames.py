@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 # Kinds of frames. Readers pass over kinds they do not know.
-INTENT, OUTCOME, SETTLED, DELIVERED = 1, 2, 3, 4
+INTENT, OUTCOME, DELIVERED = 1, 2, 4
 
 # 0xf5 and 0xff stand in no UTF-8 text, so a payload's strings never look like the start of a frame.
 MAGIC = b"\xf5\x4c\xff\x67"
@@ -105,12 +105,12 @@ def scan(read: Read, start: int, end: int, seed: int) -> Iterator[Frame | Gap]:
         following = window.find(MAGIC, at + 1)
         # The last three bytes of the window may begin a magic that goes on in the next one.
         position = base + following if following >= 0 else max(position + 1, base + len(window) - len(MAGIC) + 1)
-    if 0 <= bad < end and not _is_blank(read, bad, end):
+    if 0 <= bad < end and not is_blank(read, bad, end):
         yield Gap(bad, end)
 
 
-def _is_blank(read: Read, start: int, end: int) -> bool:
-    """Whether there are only zeros: disk that was allocated and never used."""
+def is_blank(read: Read, start: int, end: int) -> bool:
+    """Whether there are only zeros: disk that is allocated and not used."""
     while start < end:
         chunk = read(start, min(_CHUNK, end - start))
         if not chunk:

@@ -1,9 +1,7 @@
-"""Log: the append side of a spool. Intents and outcomes go to the end of the newest segment, one write each.
+"""Log: the writing side of a spool. Intents go into a table, outcomes to the end of the newest segment.
 
 Always true: what was answered with a ticket or True is in a file, whole; what was refused is in none, and its reason
-is counted; appending never raises. A segment is locked from its creation to its end, and opened once. An open intent
-is in a segment not older than the oldest outcome that is still needed, because it is carried forward when its segment
-has nothing else to keep: one call that never ends holds a few hundred bytes, not all that came after it.
+is counted; writing never raises. An intent leaves the table when its outcome is in a segment, not before.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 from otel_llmlog.pipeline.spool import files, frames
-from otel_llmlog.pipeline.spool.segment import Segment, create
+from otel_llmlog.pipeline.spool.intents import Intents
+from otel_llmlog.pipeline.spool.segment import Segment
 from otel_llmlog.pipeline.spool.window import AVAILABLE
 from otel_llmlog.stats import Stats
 
@@ -38,9 +38,9 @@ _RETRY_SECONDS = 1.0
 _CHECK_SECONDS = 1.0
 # Seconds between counts of what other processes hold in the directory; less when that is why an append was refused.
 _RECOUNT_SECONDS = 5.0
-# Open intents carried forward under the lock at once: about 100 µs.
-_CARRY_AT_ONCE = 64
 _DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_Held = TypeVar("_Held", Segment, Intents)
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 
@@ -75,7 +75,7 @@ class Log:
         self._fsync = fsync
         self._stats = stats
         # Both go on in a forked child: its tickets must not be taken for those of calls that its parent began.
-        self._ticket = 0
+        self._next_ticket = itertools.count(1).__next__
         self._number = 0
         self._start_anew()
         _logs.add(self)
@@ -89,9 +89,8 @@ class Log:
         self._owner = ""
         self._segments: dict[int, Segment] = {}  # oldest first
         self._active: Segment | None = None
-        # Ticket of each open intent: its segment, where its frame begins and ends. Oldest segment first.
-        self._open: dict[int, tuple[Segment, int, int]] = {}
-        self._unsettled: list[int] = []  # intents that ended while the disk would not take a note of it
+        self._intents: Intents | None = None
+        self._maps = False  # whether files are mapped
         self._own_bytes = 0
         self._other_bytes = 0
         self._unread = 0
@@ -105,61 +104,79 @@ class Log:
         """Leave the parent's files and lock alone and begin anew at the next append. Happens by itself; may repeat."""
         if self._pid == os.getpid():
             return
-        inherited = list(self._segments.values())
+        inherited = [*self._segments.values(), *filter(None, [self._intents])]
         closed = self._trouble == CLOSED
         self._start_anew()
         if closed:
             self._shut()
-        for segment in inherited:
-            segment.close()
+        for held in inherited:
+            held.close()
 
     def _shut(self) -> None:
         self._trouble, self._retry_at = CLOSED, math.inf
 
-    # Appending.
+    # Writing.
 
     def open(self) -> bool:
-        """Make the directory and a segment now, so that the first append need not; False when that is refused."""
+        """Make the directory and the first files now, so that the first call need not; False when that is refused."""
         with self._lock:
             if self._inside or monotonic() < self._retry_at:
                 return self._active is not None
             self._inside = True
             try:
-                return self._ready(0, self._segment_bytes) is not None
+                return self._ready(0, self._segment_bytes) is not None and self._table() is not None
             finally:
                 self._inside = False
 
     def begin(self, intent: bytes) -> int:
-        """Append an intent. Answers its ticket, which `finish` or `settle` takes, or 0 when it is refused."""
+        """Note an intent. Answers its ticket, which `finish` or `settle` takes, or 0 when it is refused."""
+        # This is the app's thread, and its caches are cold: nearly always a slot is free, and there is nothing else to
+        # see to.
+        ticket, intents = self._next_ticket(), self._intents
+        if intents is not None and intents.put(ticket, intent):
+            return ticket
         with self._lock:
             if self._inside:
                 return self._refuse(BUSY)
             self._inside = True
             try:
-                self._ticket = ticket = self._ticket + 1
-                segment, size = self._active, frames.HEADER_BYTES + len(intent)
-                # Nearly always nothing else is to be seen to. This is the app's thread, and its caches are cold: what
-                # is touched for the first time costs, each function too, so all of it is looked at here.
-                if (
-                    segment is not None
-                    and self._retry_at <= monotonic() < self._check_at
-                    and segment.size + size <= self._segment_bytes
-                    and self._own_bytes + self._other_bytes + size <= self._max_bytes
-                    and segment.put(frames.encode(frames.INTENT, ticket, intent, segment.seed))
-                ):
-                    self._own_bytes += size
-                else:
-                    segment = self._append(frames.INTENT, [(ticket, intent)], self._segment_bytes)
-                    if segment is None:
-                        return 0
-                end = segment.size
-                self._open[ticket] = segment, end - size, end
-                segment.open += 1
+                intents = self._note(ticket, intent)
+                if intents is None:
+                    return 0
+                written = intents.written()
             finally:
                 self._inside = False
-        if self._fsync:
-            self._sync(segment, end)
+        if self._fsync and not intents.sync(written):
+            self._count("spool.sync_failed")
+            intents.attached = False  # the next look moves all to another file
         return ticket
+
+    def _note(self, ticket: int, intent: bytes) -> Intents | None:
+        """Write an intent into the table; answers the table, None when that is refused."""
+        self._look()
+        size = frames.HEADER_BYTES + len(intent)
+        reason = self._reason_against(size, size if self._intents is None else self._intents.growth(size))
+        if not reason and (intents := self._table()) is not None:
+            try:
+                intents.write(ticket, intent)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    self._fail(error)
+                else:  # as large as a file of this process may be: outcomes still have segments to go to
+                    reason = UNWRITABLE
+            else:
+                return intents
+        self._refuse(reason or self._trouble)
+        return None
+
+    def _table(self) -> Intents | None:
+        if self._intents is None:
+            try:
+                self._intents = self._made(Intents)
+            except OSError as error:
+                self._fail(error)
+                return None
+        return self._intents
 
     def finish(self, ticket: int, outcome: bytes) -> bool:
         """Append the outcome of an intent, or with ticket 0 of none. After False the intent is still open."""
@@ -180,18 +197,17 @@ class Log:
                 return bool(self._refuse(BUSY))
             self._inside = True
             try:
-                known = [(ticket if ticket in self._open else 0, outcome) for ticket, outcome in outcomes]
+                intents = self._intents
+                known = [(ticket if intents and ticket in intents else 0, outcome) for ticket, outcome in outcomes]
                 segment = self._append(frames.OUTCOME, known, self._early_bytes)
                 if segment is None:
                     return False
                 end = segment.size
                 segment.outcomes += len(known)
                 self._unread += len(known)
-                for ticket, _ in known:
-                    if ticket in self._open:
-                        self._open.pop(ticket)[0].open -= 1
-                if self._unsettled:
-                    self._note_settled()
+                if self._intents is not None:  # by now it may be another one
+                    for ticket, _ in known:
+                        self._intents.clear(ticket)
             finally:
                 self._inside = False
         if self._fsync:
@@ -201,16 +217,8 @@ class Log:
     def settle(self, ticket: int) -> None:
         """The intent needs no outcome here: it was dropped, or is delivered by other means. May be called twice."""
         with self._lock:
-            if ticket not in self._open:
-                return
-            self._open.pop(ticket)[0].open -= 1
-            self._unsettled.append(ticket)
-            if not self._inside:
-                self._inside = True
-                try:
-                    self._note_settled()
-                finally:
-                    self._inside = False
+            if self._intents is not None:
+                self._intents.clear(ticket)
 
     def reason(self) -> str:
         """Why this thread's last append was refused."""
@@ -219,18 +227,10 @@ class Log:
     def _append(self, kind: int, payloads: Sequence[tuple[int, bytes]], room: int) -> Segment | None:
         """Write a frame for each ticket and payload. `room`: bytes at which a segment counts as full."""
         size = sum([frames.HEADER_BYTES + len(payload) for _, payload in payloads])
-        now, reason = monotonic(), ""
-        if now < self._retry_at:
-            reason = self._trouble
-        elif size > frames.MAX_PAYLOAD + frames.HEADER_BYTES:
-            reason = TOO_BIG
-        elif self._own_bytes + self._other_bytes + size > self._max_bytes:
-            self._recount_at = min(self._recount_at, now + _RETRY_SECONDS)
-            reason = FULL
-        if reason:
+        if reason := self._reason_against(size, size):
             self._refuse(reason)
             return None
-        segment = self._active
+        segment, now = self._active, monotonic()
         for _ in range(2):
             if segment is None or segment.size + size > room or now >= self._check_at:
                 segment = self._ready(size, room)
@@ -243,6 +243,19 @@ class Log:
             segment = None  # it had reached the size that this process's files may have: once more, in a new one
         self._refuse(self._trouble)
         return None
+
+    def _reason_against(self, size: int, growth: int) -> str:
+        """Why a frame of `size` bytes is refused that takes `growth` bytes of disk; empty when it is not."""
+        now = monotonic()
+        if now < self._retry_at:
+            return self._trouble
+        if size > frames.MAX_PAYLOAD + frames.HEADER_BYTES:
+            return TOO_BIG
+        held = self._own_bytes + self._other_bytes + (self._intents.size if self._intents is not None else 0)
+        if growth and held + growth > self._max_bytes:
+            self._recount_at = min(self._recount_at, now + _RETRY_SECONDS)
+            return FULL
+        return ""
 
     def _write(self, segment: Segment, data: bytes) -> bool:
         try:
@@ -281,93 +294,80 @@ class Log:
 
     def _ready(self, size: int, room: int) -> Segment | None:
         """A segment that takes `size` bytes more."""
-        now, lost = monotonic(), False
-        if now >= self._check_at:
-            self._check_at = now + _CHECK_SECONDS
-            lost = self._active is not None and not self._active.is_there()
-            if lost:
-                self._detach()
+        self._look()
         segment = self._active
         if segment is None or (segment.size and segment.size + size > room):
             segment = self._create()
-        if lost and segment is not None:
-            while self._open and not next(iter(self._open.values()))[0].attached and self._carry():
-                pass
         return segment
 
+    def _look(self) -> None:
+        """See to it, now and then, that what is written can be found after a crash."""
+        now = monotonic()
+        if now < self._check_at:
+            return
+        self._check_at = now + _CHECK_SECONDS
+        gone = [held for held in (self._active, self._intents) if held is not None and not held.is_there()]
+        if gone:
+            self._count("spool.vanished")
+        if self._active in gone:
+            self._detach()
+        if self._intents is not None:
+            self._intents.mapped = self._maps  # it may have given up when the disk was full
+            if self._intents in gone or not self._intents.attached:
+                self._replace(self._intents)
+
+    def _replace(self, intents: Intents) -> None:
+        """Move what is under way to another table."""
+        self._intents = None
+        if self._table() is None:
+            self._intents, intents.attached = intents, False  # the next look tries again
+            return
+        for ticket, intent in intents.all():
+            if intent is None:
+                self._count("spool.corrupt")
+            else:
+                self._note(ticket, intent)
+            intents.clear(ticket)
+        intents.attached = intents.is_there()
+        intents.remove()
+
     def _detach(self) -> None:
-        """The directory or a file in it is gone. What is open can still be read, but not be found after a crash."""
+        """The directory or a segment is gone. What is open can still be read, but not be found after a crash."""
         for segment in self._segments.values():
             segment.attached = segment.attached and segment.is_there()
         self._active = None
         self._weigh()
-        self._count("spool.vanished")
 
     def _weigh(self) -> None:
         self._own_bytes = sum(segment.size for segment in self._segments.values() if segment.attached)
 
-    def _create(self) -> Segment | None:
+    def _made(self, kind: type[_Held]) -> _Held:
+        """A new file in the directory, which is made if it is not there. Raises OSError."""
         if not self._owner:
             self._owner = os.urandom(16).hex()
             files.claim(self._owner)
+        files.make_directory(self._directory, fsync=self._fsync)
+        # With fsync each frame costs a system call anyway; a small spool has no room to allocate ahead.
+        roomy = not self._fsync and self._max_bytes >= _LEAST_MAPPED
+        self._maps = roomy and AVAILABLE and files.can_map(self._directory)
+        made = kind.create(self._directory, self._owner, self._number + 1, fsync=self._fsync, mapped=self._maps)
+        self._number = made.name.number
+        if self._recount_at == math.inf:
+            self._recount()
+        return made
+
+    def _create(self) -> Segment | None:
         try:
-            files.make_directory(self._directory, fsync=self._fsync)
-            # With fsync each frame costs a system call anyway; a small spool has no room to allocate ahead.
-            mapped = (
-                not self._fsync and self._max_bytes >= _LEAST_MAPPED and AVAILABLE and files.can_map(self._directory)
-            )
-            segment = create(self._directory, self._owner, self._number + 1, fsync=self._fsync, mapped=mapped)
+            segment = self._made(Segment)
         except OSError as error:
             self._fail(error)
             return None
         if self._active is not None:
             self._active.unmap()
-        self._number = segment.number
-        self._segments[segment.number] = self._active = segment
+        self._segments[segment.name.number] = self._active = segment
         self._check_at = monotonic() + _CHECK_SECONDS
         self._weigh()
-        if self._recount_at == math.inf:
-            self._recount()
         return segment
-
-    def _carry(self) -> bool:
-        """Copy open intents of the oldest segment that has some to the active one. False when none could be."""
-        target = self._active
-        if target is None or not self._open:
-            return False
-        if (first := next(iter(self._open.values()))[0]) is target:
-            return False
-        moved: list[tuple[int, int]] = []
-        data = b""
-        for ticket, (segment, start, end) in itertools.islice(self._open.items(), _CARRY_AT_ONCE):
-            if segment is not first:
-                break
-            found = frames.decode(segment.read(start, end - start), segment.seed)
-            copy = frames.encode(frames.INTENT, ticket, found.payload, target.seed) if found else b""
-            moved.append((ticket, len(copy)))
-            data += copy
-        at = target.size
-        if data and not self._write(target, data):
-            return False
-        for ticket, size in moved:
-            self._open.pop(ticket)[0].open -= 1
-            if size:
-                self._open[ticket] = target, at, at + size
-                target.open += 1
-                at += size
-            else:
-                self._count("spool.corrupt")
-        return True
-
-    def _note_settled(self) -> None:
-        """Append what intents were settled; later, if the disk will not have it now."""
-        segment = self._active
-        if not self._segments:
-            self._unsettled.clear()
-        elif segment is not None and monotonic() >= self._retry_at:
-            tickets = self._unsettled
-            if self._write(segment, b"".join(frames.encode(frames.SETTLED, t, b"", segment.seed) for t in tickets)):
-                self._unsettled = []
 
     def _sync(self, segment: Segment, end: int) -> None:
         if not segment.sync(end):

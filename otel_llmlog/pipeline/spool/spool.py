@@ -84,7 +84,8 @@ class Spool(Log):
     def pending(self) -> Pending:
         """What is still held."""
         with self._lock:
-            return Pending(self._unread + len(self._in_flight), len(self._open), self._own_bytes)
+            intents, used = (0, 0) if self._intents is None else (self._intents.under_way(), self._intents.used())
+            return Pending(self._unread + len(self._in_flight), intents, self._own_bytes + used)
 
     def read(self, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """The next outcomes, oldest first: up to `limit`, and no more once they hold `max_bytes`."""
@@ -92,11 +93,11 @@ class Spool(Log):
         with self._reading:
             while len(entries) < limit and max_bytes > 0:
                 with self._lock:
-                    segment = next((s for s in self._segments.values() if s.number >= self._at), None)
+                    segment = next((s for s in self._segments.values() if s.name.number >= self._at), None)
                     if segment is None:
                         break
-                    if segment.number != self._at:
-                        self._at, self._offset = segment.number, 0
+                    if segment.name.number != self._at:
+                        self._at, self._offset = segment.name.number, 0
                     end, outcomes = segment.size, segment.outcomes
                 max_bytes = self._read_segment(segment, end, limit, max_bytes, entries)
                 if self._offset < end:
@@ -106,9 +107,9 @@ class Spool(Log):
                     if self._offset < segment.size:
                         continue
                     # The active one grows; any other is followed by the next, when there is one.
-                    if segment is self._active or next(reversed(self._segments)) == segment.number:
+                    if segment is self._active or next(reversed(self._segments)) == segment.name.number:
                         break
-                    self._at, self._offset = segment.number + 1, 0
+                    self._at, self._offset = segment.name.number + 1, 0
             self._retire()
         return entries
 
@@ -117,12 +118,12 @@ class Spool(Log):
         for found in frames.scan(segment.read, self._offset, end, segment.seed):
             if isinstance(found, frames.Gap):
                 self._count("spool.corrupt")
-                files.keep_aside(self._directory, segment.stem, segment.fd, [found])
+                files.keep_aside(self._directory, segment.name.stem, segment.fd, [found])
             elif found.kind == frames.OUTCOME:
-                entries.append(Entry(segment.number, found.start, found.payload))
+                entries.append(Entry(segment.name.number, found.start, found.payload))
                 max_bytes -= len(found.payload)
                 with self._lock:
-                    self._in_flight[segment.number, found.start] = segment
+                    self._in_flight[segment.name.number, found.start] = segment
                     segment.in_flight += 1
                     segment.seen += 1
                     self._unread -= 1
@@ -178,40 +179,40 @@ class Spool(Log):
                 try:
                     if not self._unread and self._active is not None:
                         # What came after the last look are notes. Everything is passed.
-                        self._at, self._offset = self._active.number, self._active.size
+                        self._at, self._offset = self._active.name.number, self._active.size
                     first = next(iter(self._segments.values()), None)
                     if first is None or first.in_flight or not self._passed(first):
                         return
                     if first is self._active:
                         self._trim(first)
                         return
-                    if first.open and (monotonic() < self._retry_at or not self._carry()):
-                        return
-                    if first.open:
-                        continue  # the lock is free for a moment between two lots of intents
-                    target = self._active
-                    del self._segments[first.number]
+                    del self._segments[first.name.number]
                     self._weigh()
                 finally:
                     self._inside = False
-            if self._fsync and target is not None:
-                self._sync(target, target.size)  # intents that were carried must be there before they are gone here
+            self._sync_intents()
             first.remove()
 
     def _passed(self, segment: Segment) -> bool:
-        return segment.number < self._at or (segment.number == self._at and self._offset >= segment.size)
+        return segment.name.number < self._at or (segment.name.number == self._at and self._offset >= segment.size)
 
     def _trim(self, segment: Segment) -> None:
         """Give back what the active segment, the only one, takes on disk, if it holds nothing any more."""
         # On a disk that was full every byte counts: it may be this segment that fills it.
         small = segment.size < _TRIM_BYTES and self._trouble != DISK_FULL
-        if small or not segment.size or self._open or self._unread or self._in_flight:
+        if small or not segment.size or self._unread or self._in_flight:
             return
+        self._sync_intents()
         if segment.empty():
             self._trouble = ""
             self._offset = 0
-            self._unsettled.clear()
             self._weigh()
+
+    def _sync_intents(self) -> None:
+        """That calls have ended must be on disk before their outcomes are gone."""
+        intents = self._intents
+        if self._fsync and intents is not None and not intents.sync(intents.written()):
+            self._count("spool.sync_failed")
 
     def _note_delivered(self) -> None:
         """Note how far delivery has come, for who adopts these files after a crash."""
@@ -237,18 +238,16 @@ class Spool(Log):
                 # A signal handler ends the process from the middle of an append, whose state may be half changed.
                 # The files say all there is to say; they are found as those of any dead process.
                 return self.pending()
-            if self._unsettled:
-                self._note_settled()
             left = self.pending()
-            segments, owner = list(self._segments.values()), self._owner
+            held, owner = [*self._segments.values(), *filter(None, [self._intents])], self._owner
             empty = not (left.outcomes or left.intents)
             self._start_anew()
             self._shut()
-        for segment in segments:
+        for each in held:
             if empty:
-                segment.remove()
+                each.remove()
             else:
-                segment.unmap()
-                segment.close()
+                each.unmap()
+                each.close()
         files.unclaim(owner)
         return left

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 import os
 
-# Bytes of a window: a system call or two each few hundred frames, and little disk allocated for nothing.
+# Bytes of a segment's window: a system call or two each few hundred frames, and little disk allocated for nothing.
 BYTES = 256 << 10
 _GRAIN = mmap.ALLOCATIONGRANULARITY
 _FAILED = ctypes.c_void_p(-1).value
@@ -29,24 +29,25 @@ if AVAILABLE:
 
 
 class Window:
-    """The bytes of a file from `start` up to `end`: its `view`, until it is closed. One thread uses it at a time."""
+    """The bytes of a file from `start` up to `end`: its `view`, until it is closed. One thread uses each at a time."""
 
-    __slots__ = ("_address", "end", "start", "view")
+    __slots__ = ("_address", "_size", "end", "start", "view")
 
-    def __init__(self, descriptor: int, offset: int) -> None:
+    def __init__(self, descriptor: int, offset: int, size: int = BYTES) -> None:
         """A window in which `offset` lies. Raises OSError, also where the disk has no room for it."""
         self.start = offset - offset % _GRAIN
-        self.end = self.start + BYTES
-        os.posix_fallocate(descriptor, self.start, BYTES)
+        self.end = self.start + size
+        self._size = size
+        os.posix_fallocate(descriptor, self.start, size)
         protection = mmap.PROT_READ | mmap.PROT_WRITE
-        self._address = _libc.mmap(None, BYTES, protection, mmap.MAP_SHARED, descriptor, self.start)
+        self._address = _libc.mmap(None, size, protection, mmap.MAP_SHARED, descriptor, self.start)
         if self._address == _FAILED:
             raise OSError(ctypes.get_errno(), "the file cannot be mapped")
-        self.view = memoryview((ctypes.c_ubyte * BYTES).from_address(self._address)).cast("B")
+        self.view = memoryview((ctypes.c_ubyte * size).from_address(self._address)).cast("B")
 
     def close(self) -> None:
         """Give the memory back. A view that is released refuses to be used, so that nothing is touched behind it."""
         address, self._address = self._address, None
         if address is not None:
             self.view.release()
-            _libc.munmap(address, BYTES)
+            _libc.munmap(address, self._size)
