@@ -35,7 +35,7 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/llmlog demo
 
 test: $(VENV)/.test $(OLDER)/.test
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 3
 
 test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
