@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from otel_llmlog.pipeline.spool import Spool, files, frames, log, status
-from otel_llmlog.pipeline.spool.intents import SLOT_BYTES
+from otel_llmlog.pipeline.spool.intents import SLOT_BYTES, Intents
 from otel_llmlog.stats import Stats
 from tests.pipeline.spooling import drain, left, run, run_and_die, segments, small_disk, tables
 
@@ -131,6 +131,21 @@ def test_a_call_begins_while_another_thread_has_the_lock(tmp_path):
     assert len(found) == 1
     assert found[0]
     spool.close()
+
+
+def test_a_call_that_finds_all_slots_taken_by_others_is_noted_all_the_same(tmp_path, monkeypatch):
+    grow = Intents._grow
+
+    def grow_for_others(self):
+        grow(self)
+        self._free.clear()
+
+    def child() -> None:
+        monkeypatch.setattr(Intents, "_grow", grow_for_others)
+        assert Spool(tmp_path).begin(b"intent")
+
+    run_and_die(child)
+    assert left(tmp_path) == ([], [b"intent"])
 
 
 def test_threads_that_begin_and_end_calls_never_share_a_slot(tmp_path, make):

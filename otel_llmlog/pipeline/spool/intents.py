@@ -10,6 +10,7 @@ one thread from the moment it is taken until its ticket is known.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -108,13 +109,15 @@ class Intents(HeldFile):
         if size == SLOT_BYTES:
             if not self._free and self.mapped:
                 self._grow()
-            if self._free:
+            with contextlib.suppress(IndexError):  # other threads take them without asking
                 return self._free.pop()
         if spare := self._spare.get(size):
             return spare.pop()
-        for place, slot in enumerate(self._stale):
+        for slot in tuple(self._stale):
             if slot.size == size:
-                return self._stale.pop(place)
+                with contextlib.suppress(ValueError):  # a finaliser ended a call meanwhile, and that one blanked it
+                    self._stale.remove(slot)
+                    return slot
         slot = _Slot(None, -(-self.size // size) * size, size)  # so none of a page or less lies across two
         self.size = slot.at + size
         return slot

@@ -198,7 +198,10 @@ class Log:
             self._inside = True
             try:
                 intents = self._intents
-                known = [(ticket if intents and ticket in intents else 0, outcome) for ticket, outcome in outcomes]
+                known = [
+                    (ticket if intents is not None and ticket in intents else 0, outcome)
+                    for ticket, outcome in outcomes
+                ]
                 segment = self._append(frames.OUTCOME, known, self._early_bytes)
                 if segment is None:
                     return False
