@@ -409,7 +409,11 @@ async def test_a_managed_answer_that_is_streamed_is_not_read(watched: Auditing, 
 
 
 async def test_a_cancelled_call_is_a_failure(watched: Auditing) -> None:
-    server = await asyncio.start_server(lambda _r, _w: asyncio.sleep(60), "127.0.0.1", 0)
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+        writer.close()  # a writer that nobody holds closes by itself
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with httpx.AsyncClient(headers=ADMIN) as http:
         with pytest.raises(TimeoutError):
