@@ -66,7 +66,7 @@ def main() -> None:
         "provider": "openai",
         "model": "gpt-4o-mini",
     }
-    started = Intent("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", None, time.time_ns(), "shop", facts)
+    started = Intent(bytes(range(16)), 0xB7AD6B7169203331, None, time.time_ns(), "shop", facts)
     attributes = {f"llmlog.metadata.field_{i}": f"value {i}" for i in range(40)} | {"llmlog.prompt_tokens": 200}
     record = Record("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", None, 1, 2, "shop", attributes)
     data = encode_record(record)

@@ -77,14 +77,14 @@ def _remember(known: OrderedDict[str, _T], name: str, value: _T) -> None:
 def _call(reading: Call, line: batches.Line, created: int, room: int, note: str = "") -> Call:
     """The call of one line, ended."""
     host = reading.url.host
-    digest = hashlib.sha256(f"{host}/{line.name}".encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(f"{host}/{line.name}".encode("utf-8", "replace")).digest()
     named = {"batch_results": batches.results_of(reading.url.path), "custom_id": line.custom_id, "note": note}
     call = Call(
         line.endpoint,
         reading,
         b"{}",
         trace.INVALID_SPAN,
-        Ids(digest[:32], digest[32:48], None),
+        Ids(int.from_bytes(digest[:16]), int.from_bytes(digest[16:24]), None),
         reading.context,
         Caller(metadata={name: value for name, value in named.items() if value}).over(reading.caller),
         is_async=reading.is_async,

@@ -14,11 +14,11 @@ _UNTOLD: Any = object()
 
 
 class Ids(NamedTuple):
-    """Where a call stands in its trace, as hex digits."""
+    """Where a call stands in its trace. Numbers: their digits are made off the app's thread."""
 
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
+    trace_id: int
+    span_id: int
+    parent_span_id: int | None
 
 
 def ids_of(span: Span, outer: Context) -> Ids:
@@ -30,5 +30,4 @@ def ids_of(span: Span, outer: Context) -> Ids:
         if not own.is_valid or span_id == parent.span_id:
             trace_id = parent.trace_id if parent.is_valid else int.from_bytes(os.urandom(16))
             span_id = int.from_bytes(os.urandom(8)) or 1
-    above = f"{parent.span_id:016x}" if parent is not None and parent.is_valid else None
-    return Ids(f"{trace_id:032x}", f"{span_id:016x}", above)
+    return Ids(trace_id, span_id, parent.span_id if parent is not None and parent.is_valid else None)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from opentelemetry import baggage
+from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_llmlog import redact
 from otel_llmlog.capture import identity
@@ -128,7 +129,7 @@ class Reader:
                 session_id, response.id, request.previous_response_id, request.conversation_id
             )
         key, alias = identity.api_key(headers, self._settings.identity)
-        call_id = redact.name(received.get("x-litellm-call-id")) or f"{ids.trace_id}-{ids.span_id}"
+        call_id = redact.name(received.get("x-litellm-call-id")) or _own_id(ids)
         api_base = hosts.api_base(url.scheme, url.host, url.port, path)
         first = _first_token(call, response)
         model = request.model or response.model or ""
@@ -136,7 +137,7 @@ class Reader:
         agent_name = _agent_name(agent)
         return CallPayload(
             id=response.id or call_id,
-            trace_id=ids.trace_id,
+            trace_id=format_trace_id(ids.trace_id),
             session_id=session_id,
             call_type=call_type,
             stream=request.stream or response.is_stream,
@@ -299,14 +300,18 @@ class Reader:
         )
 
 
+def _own_id(ids: Ids) -> str:
+    return f"{format_trace_id(ids.trace_id)}-{format_span_id(ids.span_id)}"
+
+
 def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
     """What is certain of a call that could not be read: that it was made, when, where to, and how it ended."""
-    call_id = f"{ids.trace_id}-{ids.span_id}"
+    call_id = _own_id(ids)
     failure = failure_of(call, ResponseFacts(complete=0 < call.status_code < 400 and call.ending == "read"))
     reason = f"the call could not be read: {type(error).__name__}"
     return CallPayload(
         id=call_id,
-        trace_id=ids.trace_id,
+        trace_id=format_trace_id(ids.trace_id),
         call_type=call.endpoint.call_types[call.is_async],
         stream=call.streamed,
         response_cost_failure_debug_info=StandardLoggingModelCostFailureDebugInformation(error_str=reason),

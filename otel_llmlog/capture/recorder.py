@@ -187,7 +187,7 @@ class Recorder:
         start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
         span = self._spans.start_now(payload.operation, outer, start_time=start_ns)
         ids = ids_of(span, outer)
-        payload = payload.model_copy(update={"trace_id": ids.trace_id})
+        payload = payload.model_copy(update={"trace_id": trace.format_trace_id(ids.trace_id)})
         attributes = llmlog.encode(payload)
         self._stats.count("captured")
         self._outlet.accept([Ended(ids, start_ns, end_ns, attributes, 0)])

@@ -73,11 +73,10 @@ class Spans:
                 trace_id = parent.trace_id if parent.trace_flags & _SAMPLED else 0
             span_id = generator.generate_span_id()
             if 0 < trace_id <= _LAST_TRACE_ID and 0 < span_id <= _LAST_SPAN_ID:
-                up = None if parent is None else f"{parent.span_id:016x}"
                 return (
                     LateSpan(self, name, outer, start_ns, trace_id, span_id, parent),
                     # As the class does it itself, but for its function.
-                    tuple.__new__(Ids, (f"{trace_id:032x}", f"{span_id:016x}", up)),
+                    tuple.__new__(Ids, (trace_id, span_id, None if parent is None else parent.span_id)),
                 )
         span = self.start_now(name, outer, start_time=start_ns)
         if processors is not None and processors is not self._watchful:

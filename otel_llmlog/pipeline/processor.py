@@ -23,6 +23,10 @@ from otel_llmlog.stats import Stats
 _STATUS = PREFIX + "status"
 
 
+def _digits(trace_id: int, span_id: int, parent: int | None) -> tuple[str, str, str | None]:
+    return format_trace_id(trace_id), format_span_id(span_id), None if parent is None else format_span_id(parent)
+
+
 class LLMLogSpanProcessor(SpanProcessor):
     """Turns finished calls into records and queues them. `flush` also flushes what comes before the queue."""
 
@@ -47,19 +51,21 @@ class LLMLogSpanProcessor(SpanProcessor):
         if self._intend is not None and self._worker is not None:
             self._worker.start()
 
-    def intend(self, ids: tuple[str, str, str | None], start_ns: int, facts: dict[str, str]) -> int:
+    def intend(self, ids: tuple[int, int, int | None], start_ns: int, facts: dict[str, str]) -> int:
         """Note that a call begins, so that its row cannot be lost with this process. Answers a ticket for `accept`."""
         if self._intend is None:
             return 0
-        return self._intend(encode_intent(Intent(*ids, start_ns, self._service_name(), facts)))
+        trace_id, span_id, parent = ids
+        intent = Intent(trace_id.to_bytes(16), span_id, parent, start_ns, self._service_name(), facts)
+        return self._intend(encode_intent(intent))
 
-    def accept(self, calls: Sequence[tuple[tuple[str, str, str | None], int, int, Attributes, int]]) -> None:
+    def accept(self, calls: Sequence[tuple[tuple[int, int, int | None], int, int, Attributes, int]]) -> None:
         """Take in calls captured in this process.
 
-        Of each: ids of trace, span and parent span as hex digits, start and end (epoch ns), attributes, ticket.
+        Of each: ids of trace, span and parent span, start and end (epoch ns), attributes, ticket.
         """
         service = self._service_name()
-        self._put([(Record(*ids, start, end, service, given), ticket) for ids, start, end, given, ticket in calls])
+        self._put([(Record(*_digits(*ids), start, end, service, given), t) for ids, start, end, given, t in calls])
 
     def forget(self, ticket: int) -> None:
         """The call that `intend` noted leaves no record."""
@@ -74,9 +80,7 @@ class LLMLogSpanProcessor(SpanProcessor):
         self._stats.count("captured")
         service = str(span.resource.attributes.get("service.name", "")) if span.resource else ""
         record = Record(
-            format_trace_id(context.trace_id),
-            format_span_id(context.span_id),
-            format_span_id(span.parent.span_id) if span.parent else None,
+            *_digits(context.trace_id, context.span_id, span.parent.span_id if span.parent else None),
             span.start_time or 0,
             span.end_time or span.start_time or 0,
             service or self._service_name(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import format_span_id
+
 from otel_llmlog import redact
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.payload import (
@@ -23,12 +25,14 @@ _WHY = "the process ended before the call did"
 def terminated(intent: Intent) -> Record:
     """The failed call that this intent was. Its end is not known: it is written down as its start."""
     facts = {name: redact.name(value) for name, value in intent.facts.items() if name != "tags"}
-    call_id = f"{intent.trace_id}-{intent.span_id}"
+    trace_id, span_id = intent.trace_id.hex(), format_span_id(intent.span_id)
+    parent = intent.parent_span_id
+    call_id = f"{trace_id}-{span_id}"
     start = intent.start_ns / 1e9
     provider, api_base = _where(facts.get("url") or "", facts.get("wire"))
     payload = CallPayload(
         id=call_id,
-        trace_id=intent.trace_id,
+        trace_id=trace_id,
         session_id=facts.get("session_id"),
         call_type=facts.get("call_type") or "completion",
         custom_llm_provider=provider,
@@ -55,9 +59,9 @@ def terminated(intent: Intent) -> Record:
         operation=facts.get("operation") or "chat",
     )
     return Record(
-        intent.trace_id,
-        intent.span_id,
-        intent.parent_span_id,
+        trace_id,
+        span_id,
+        None if parent is None else format_span_id(parent),
         intent.start_ns,
         intent.start_ns,
         intent.service_name,

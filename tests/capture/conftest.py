@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import tiktoken
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -37,8 +38,14 @@ BYTES = tiktoken.Encoding(
 )
 
 
+class Digits(NamedTuple):
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+
+
 class Delivered(NamedTuple):
-    ids: Ids
+    ids: Digits
     start_ns: int
     end_ns: int
     attributes: dict[str, Any]
@@ -46,6 +53,15 @@ class Delivered(NamedTuple):
     @property
     def payload(self) -> CallPayload:
         return llmlog.decode(self.attributes)
+
+
+def _digits(ids: Ids) -> Digits:
+    parent = ids.parent_span_id
+    return Digits(
+        trace.format_trace_id(ids.trace_id),
+        trace.format_span_id(ids.span_id),
+        None if parent is None else trace.format_span_id(parent),
+    )
 
 
 class Capture:
@@ -67,7 +83,7 @@ class Capture:
             self.reader,
             tracer_provider.get_tracer(emit.SCOPE, "0"),
             emit.Metrics("0"),
-            Outlet(lambda *given: self.delivered.append(Delivered(*given))),
+            Outlet(lambda ids, *given: self.delivered.append(Delivered(_digits(ids), *given))),
             self.stats,
         )
 

@@ -58,7 +58,7 @@ def record(number: int, size: int = 100) -> Record:
 
 def intent(number: int) -> bytes:
     facts = {"operation": "chat", "call_type": "completion"}
-    return encode_intent(Intent("a" * 32, f"{number:016x}", None, number, "shop", facts))
+    return encode_intent(Intent(b"\xaa" * 16, number, None, number, "shop", facts))
 
 
 class Pipe:

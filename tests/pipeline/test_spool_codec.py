@@ -22,7 +22,15 @@ records = st.builds(
     Record, texts, texts, st.none() | texts, times, times, texts, st.dictionaries(texts, values, max_size=6),
     st.sampled_from(["span", "log"]),
 )  # fmt: skip
-intents = st.builds(Intent, texts, texts, st.none() | texts, times, texts, st.dictionaries(texts, texts, max_size=6))
+numbers = st.integers(0, 2**64 - 1)
+intents = st.builds(
+    Intent, st.binary(min_size=16, max_size=16), numbers, st.none() | numbers, times, texts,
+    st.dictionaries(texts, texts, max_size=6),
+)  # fmt: skip
+
+
+def intent(service, facts):
+    return Intent(bytes.fromhex(TRACE), int(SPAN, 16), None, 1, service, facts)
 
 
 def record(attributes):
@@ -51,7 +59,7 @@ def test_decoding_any_bytes_never_raises(data, draw):
 
 
 def test_one_is_never_taken_for_the_other():
-    assert decode_record(encode_intent(Intent(TRACE, SPAN, None, 1, "shop", {}))) is None
+    assert decode_record(encode_intent(intent("shop", {}))) is None
     assert decode_intent(encode_record(record({}))) is None
 
 
@@ -99,6 +107,12 @@ def test_attributes_may_be_any_mapping():
 
 
 def test_an_intent_with_half_a_character_is_still_noted():
-    assert decode_intent(encode_intent(Intent(TRACE, SPAN, None, 1, "s\ud800", {"user": "\ud800"}))).facts == {
-        "user": "?"
-    }
+    assert decode_intent(encode_intent(intent("s\ud800", {"user": "\ud800"}))) == intent("s?", {"user": "?"})
+
+
+@pytest.mark.parametrize(
+    "ids", [(b"", 1, None), (bytes(15), 1, None), (bytes(17), 1, None), (bytes(16), -1, None), (bytes(16), 1, -1)]
+)
+def test_an_intent_whose_ids_are_none_is_none(ids):
+    known = msgspec.msgpack.decode(encode_intent(intent("shop", {})))
+    assert decode_intent(msgspec.msgpack.encode([known[0], *ids, *known[4:]])) is None

@@ -8,26 +8,26 @@ are only ever added at the end, so that processes of two versions can read each 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from otel_llmlog.pipeline.record import Kind, Record
 
 _FORMAT = 1
+_INTENT_FORMAT = 2
 _INT64 = range(-(1 << 63), 1 << 64)
 
 _Scalar = str | bool | int | float | None
 
 
-class Intent(msgspec.Struct, frozen=True, array_like=True, tag=_FORMAT, gc=False):
+class Intent(msgspec.Struct, frozen=True, array_like=True, tag=_INTENT_FORMAT, gc=False):
     """A request that goes out. Should its outcome never be noted, this is what is known of the call."""
 
-    trace_id: str
-    """32 hex digits."""
-    span_id: str
-    """16 hex digits."""
-    parent_span_id: str | None
+    trace_id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    """Big endian. Neither this nor the others are digits yet: an intent is made on the app's thread."""
+    span_id: Annotated[int, msgspec.Meta(ge=0)]
+    parent_span_id: Annotated[int, msgspec.Meta(ge=0)] | None
     start_ns: int
     """Epoch nanoseconds."""
     service_name: str
@@ -78,7 +78,8 @@ def encode_intent(intent: Intent) -> bytes:
     try:
         return _encode(intent)
     except _UNFIT:
-        return _encode(Intent(*(_fit(field, 0) for field in msgspec.structs.astuple(intent))))
+        service, facts = _fit(intent.service_name, 0), _fit(intent.facts, 0)
+        return _encode(msgspec.structs.replace(intent, service_name=service, facts=facts))
 
 
 def decode_intent(payload: bytes) -> Intent | None:
