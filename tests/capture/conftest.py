@@ -173,6 +173,8 @@ def capture(_shared: Capture) -> Iterator[Capture]:
     _shared.install()
     yield _shared
     patch.remove()
+    # Streams that the test dropped: else they end when they are collected, in the middle of another.
+    assert _shared.recorder.finish(SECONDS)
 
 
 @pytest.fixture
