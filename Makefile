@@ -53,7 +53,7 @@ backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BAC
 	@echo "In $(BACKENDS): $$(cd $(BACKENDS) && echo otelcol/otelcol jaeger-* $$(ls -d kafka 2>/dev/null))"
 
 clean:
-	rm -rf $(VENV) $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
+	rm -rf $(VENV) .venv-newer $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
