@@ -1,8 +1,8 @@
-"""What an append to the spool costs beside a bare `os.write` of the same bytes.
+"""What it costs to note an intent or an outcome in the spool, beside a bare `os.write` of the same bytes.
 
 How to read it: four loops take turns in small rounds, so a slow moment of the machine meets all of them. Figures are
-medians over the rounds, wall time of the calling thread in µs; "ratio" is an append to the bare write of its bytes in
-the same round. An intent is 300 bytes, an outcome 2,500. No fsync: that is the disk's figure, not ours.
+medians over the rounds, wall time of the calling thread in µs; "ratio" is that to the bare write of its bytes in the
+same round. An intent is 300 bytes, an outcome 2,500. No fsync: that is the disk's figure, not ours.
 
 Run: `python benchmarks/spool.py [directory]`.
 """

@@ -20,10 +20,12 @@ def entries(headers: Any) -> Sequence[tuple[bytes, ...]]:
 
     httpx keeps such a list, and has no public way to it: each time it is asked for `raw` it makes another.
     """
+    found: Sequence[tuple[bytes, ...]]
     try:
-        return headers._list  # type: ignore[no-any-return]  # noqa: SLF001 - see above
+        found = headers._list  # noqa: SLF001 - see above
     except AttributeError:
-        return headers.raw  # type: ignore[no-any-return]
+        found = headers.raw
+    return found
 
 
 def pack(request: Any, reply: Any) -> bytes:

@@ -273,7 +273,7 @@ def test_a_call_made_inside_an_append_is_noted_where_intents_are_in_memory(spool
     def clear(self, ticket):
         if not tickets:
             tickets.append(spool.begin(b"inner"))
-        return real(self, ticket)
+        real(self, ticket)
 
     monkeypatch.setattr(Intents, "clear", clear)
     assert spool.finish(spool.begin(b"outer"), b"outer")

@@ -273,6 +273,59 @@ def test_a_table_that_the_disk_fails_to_sync_is_left_for_another(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_of_an_app_that_closed_our_descriptors_are_neither_written_nor_cut(tmp_path, make, monkeypatch):
+    """The numbers are those of its own files by then. What comes after that is noted in files of ours again."""
+    monkeypatch.setattr(log, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(log, "_RETRY_SECONDS", 0.0)
+
+    def child() -> None:
+        spool = make(tmp_path / "spool")
+        under_way = [spool.begin(b"x" * 2000), spool.begin(b"short")]
+        assert spool.finish(0, bytes(300_000))
+        drained = spool.read(10)
+        (segment,) = spool._segments.values()
+        theirs = sorted({segment.fd, spool._intents.fd})
+        for number, descriptor in enumerate(theirs):
+            os.close(descriptor)
+            file = os.open(tmp_path / f"theirs {number}", os.O_RDWR | os.O_CREAT, 0o600)
+            assert file == descriptor
+            os.write(file, b"of the app")
+        for ticket in under_way:
+            spool.settle(ticket)
+        spool.ack(drained)
+        for i in range(10):
+            spool.finish(spool.begin(b"intent" * 300), b"%d" % i * 1000)
+        assert spool.begin(b"after")
+        assert len(spool.read(100)) == 10
+
+    run_and_die(child)
+    for number in range(2):
+        assert (tmp_path / f"theirs {number}").read_bytes() == b"of the app"
+    assert left(tmp_path / "spool")[1] == [b"after"]
+
+
+def test_a_call_made_while_its_thread_waits_for_the_disk_is_noted_too(tmp_path, monkeypatch):
+    """A signal handler makes it."""
+    real, inner = files.sync, []
+
+    def sync(descriptor):
+        if not inner:
+            inner.append(0)
+            inner[0] = spool.begin(b"inner")
+        real(descriptor)
+
+    spool = Spool(tmp_path, fsync=True)
+    spool.open()
+    monkeypatch.setattr(files, "sync", sync)
+    thread = threading.Thread(target=lambda: inner.append(spool.begin(b"outer")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert len(inner) == 2
+    assert all(inner)
+    spool.close()
+    assert left(tmp_path) == ([], [b"outer", b"inner"])
+
+
 def test_free_slots_are_no_damage_and_half_a_slot_is(tmp_path):
     def child() -> None:
         spool = Spool(tmp_path)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 # Kinds of frames. Readers pass over kinds they do not know.
-INTENT, OUTCOME, DELIVERED = 1, 2, 4
+INTENT, OUTCOME, DELIVERED = 1, 2, 3
 
 # 0xf5 and 0xff stand in no UTF-8 text, so a payload's strings never look like the start of a frame.
 MAGIC = b"\xf5\x4c\xff\x67"

@@ -35,7 +35,8 @@ class HeldFile:
         self.attached = True  # False once its name is gone: what it holds can be read until this process ends
         self.mapped = mapped
         self.synced = 0  # of what is written, on disk
-        self.syncing = threading.Lock()
+        # Reentrant: a signal handler may make a call while its thread is in here.
+        self.syncing = threading.RLock()
         if fsync:
             try:
                 files.sync_directory(directory)
@@ -67,22 +68,31 @@ class HeldFile:
             if self.synced < upto and self.fd >= 0:
                 try:
                     files.sync(self.fd)
-                    self.synced = written
+                    self.synced = max(self.synced, written)
                 except OSError:
                     return self.fd < 0  # removed meanwhile: it was delivered
         return True
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes of the file."""
-        return files.read_at(self.fd, offset, size)
+        """Bytes of the file; none where the descriptor is another file's by now."""
+        return files.read_at(self.fd, offset, size) if self.is_ours() else b""
 
     def is_there(self) -> bool:
         """Whether its name still leads to it."""
         return files.is_at(self.path, self.identity)
 
+    def is_held(self) -> bool:
+        """Whether both its name and its descriptor do, and with that its lock."""
+        return self.is_there() and self.is_ours()
+
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to it: some apps close all they find, and numbers come again."""
         return files.identity(self.fd) == self.identity
+
+    def must_be_ours(self) -> None:
+        """Before anything is written: raises OSError rather than write into a file of the app."""
+        if not self.is_ours():
+            raise OSError(errno.EBADF, "the app closed the descriptor")
 
     def remove(self) -> None:
         """Remove the file, and close it."""

@@ -148,6 +148,8 @@ class Intents(HeldFile):
             raise
 
     def _pwrite(self, data: bytes, at: int) -> None:
+        self.must_be_ours()
+        self.must_be_ours()
         while data:  # a write that came short is followed by one that fails and says why
             written = os.pwrite(self.fd, data, at)
             if not written:
@@ -155,15 +157,13 @@ class Intents(HeldFile):
             data, at = data[written:], at + written
         self._number_written += 1
 
-    def clear(self, ticket: int) -> bool:
-        """The call has ended, and that is on disk, or need not be. False when it is not known."""
+    def clear(self, ticket: int) -> None:
+        """The call has ended, and that is on disk, or need not be. May be called twice."""
         slot = self._open.pop(ticket, None)
-        if slot is None:
-            return False
-        while self._stale and self._free_slot(self._stale.pop()):
-            pass
-        self._free_slot(slot)
-        return True
+        if slot is not None:
+            while self._stale and self._free_slot(self._stale.pop()):
+                pass
+            self._free_slot(slot)
 
     def _free_slot(self, slot: _Slot) -> bool:
         """Blank it, so that it can be taken again; False when that is left for later."""

@@ -309,7 +309,7 @@ class Log:
         if now < self._check_at:
             return
         self._check_at = now + _CHECK_SECONDS
-        gone = [held for held in (self._active, self._intents) if held is not None and not held.is_there()]
+        gone = [held for held in (self._active, self._intents) if held is not None and not held.is_held()]
         if gone:
             self._count("spool.vanished")
         if self._active in gone:
@@ -335,9 +335,9 @@ class Log:
         intents.remove()
 
     def _detach(self) -> None:
-        """The directory or a segment is gone. What is open can still be read, but not be found after a crash."""
+        """The directory is gone, or a segment, or its descriptor: what is in it may be read, but is no longer ours."""
         for segment in self._segments.values():
-            segment.attached = segment.attached and segment.is_there()
+            segment.attached = segment.attached and segment.is_held()
         self._active = None
         self._weigh()
 

@@ -42,6 +42,7 @@ class Segment(HeldFile):
         end = self.size + len(data)
         if self.mapped and (self._put(data) or (self._next_window(end) and self._put(data))):
             return
+        self.must_be_ours()
         try:
             written = os.write(self.fd, data)
             if written != len(data):
@@ -107,6 +108,7 @@ class Segment(HeldFile):
         """Give back what it takes on disk, and begin it anew; False when the disk refuses."""
         self._close_window()
         try:
+            self.must_be_ours()
             os.ftruncate(self.fd, 0)
         except OSError:
             return False
