@@ -38,7 +38,6 @@ from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.logs import LLMLogLogProcessor
 from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
 VERSION = version("otel-llmlog")
@@ -242,8 +241,9 @@ def _build(settings: config.Settings) -> Runtime:
     wanted = settings.audit.store_audit_logs or not settings.pipeline.disable_spend_logs
     exporter = destination.exporter(settings, stats, _go_first_at_exit) if wanted else None
     worker: BatchWorker | None = None
+    prices = destination.pricer(settings)
     if exporter is not None:
-        worker, source = destination.worker(exporter, settings, stats)
+        worker, source = destination.worker(exporter, settings, stats, prices)
         report.observe(VERSION, stats, worker.waiting, source.disk_bytes)
     processor: LLMLogSpanProcessor
 
@@ -254,7 +254,7 @@ def _build(settings: config.Settings) -> Runtime:
     processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, sdk.ServiceName(), flush_all)
     recorder = Recorder(
         settings.capture,
-        Reader(settings, _pricer(settings), TokenCounter(), stats),
+        Reader(settings, prices, TokenCounter(), stats),
         emit.tracer(VERSION, copies=settings.pipeline.exporter == "otlp" and not settings.pipeline.disable_spend_logs),
         emit.Metrics(VERSION),
         processor,
@@ -269,11 +269,6 @@ def _build(settings: config.Settings) -> Runtime:
     if add is not None:
         add(audit)
     return Runtime(settings, stats, recorder, worker, processor, audit)
-
-
-def _pricer(settings: config.Settings) -> Pricer:
-    path = settings.pricing.price_map
-    return Pricer(*parse_price_map(path.read_bytes())) if path else Pricer()
 
 
 def _go_first_at_exit() -> None:

@@ -15,6 +15,7 @@ from otel_llmlog.pipeline.logs import Writer
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
 from otel_llmlog.pipeline.spool import Spool
+from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
 
@@ -80,12 +81,18 @@ def database_url(settings: config.Settings) -> str:
     return embedded.start(settings.store.embedded_dir or embedded.default_path())
 
 
-def worker(exporter: Exporter, settings: config.Settings, stats: Stats) -> tuple[BatchWorker, Source]:
+def pricer(settings: config.Settings) -> Pricer:
+    """Prices of calls. Raises ConfigError."""
+    path = settings.pricing.price_map
+    return Pricer(*parse_price_map(path.read_bytes())) if path else Pricer()
+
+
+def worker(exporter: Exporter, settings: config.Settings, stats: Stats, prices: Pricer) -> tuple[BatchWorker, Source]:
     """What takes records to the exporter, and where they wait for it."""
     directory = spool_directory(settings)
     spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
     source = Source(spool, settings.pipeline.queue_size)
-    return BatchWorker(exporter, source, settings.pipeline, stats, directory), source
+    return BatchWorker(exporter, source, settings.pipeline, stats, directory, prices), source
 
 
 def drain(settings: config.Settings) -> int:
@@ -95,7 +102,7 @@ def drain(settings: config.Settings) -> int:
     if delivering is None:
         raise ConfigError("no database to deliver to: set LLMLOG_DATABASE_URL")
     directory = spool_directory(settings)
-    draining = BatchWorker(delivering, Source(None, 0), settings.pipeline, stats, directory)
+    draining = BatchWorker(delivering, Source(None, 0), settings.pipeline, stats, directory, pricer(settings))
     try:
         return draining.adopt()
     finally:

@@ -1,4 +1,4 @@
-"""Alarm: wakes one thread a while after another has set it, and wakes nobody before.
+"""Alarm: wakes one thread a while, or a longer while, after another has set it, and wakes nobody before.
 
 A thread that hears over a lock or a queue that it is to wake in 5 ms wakes twice, once to hear it; one that looks every
 5 ms wakes for nothing most times. Each time it wants the interpreter's lock of an app's thread that has just got its
@@ -16,6 +16,7 @@ import select
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Protocol
 
 _CLOCK_MONOTONIC = 1
@@ -47,6 +48,10 @@ class Alarm(Protocol):
         """Wake who waits in a while. False: it cannot be, the alarm is broken."""
         ...
 
+    def set_late(self) -> bool:
+        """Wake who waits in a longer while; not for an alarm that is set, it may become later. False: the same."""
+        ...
+
     def ring(self) -> bool:
         """Wake who waits now. False: the same."""
         ...
@@ -59,16 +64,16 @@ class Alarm(Protocol):
 class Timer:
     """An alarm of Linux: the system wakes who waits."""
 
-    def __init__(self, seconds: float) -> None:
-        """`seconds`: from `set` to waking. Raises OSError where there are no timers."""
+    def __init__(self, soon: float, late: float) -> None:
+        """Seconds from `set`, and from `set_late`, to waking. Raises OSError where there are no timers."""
         if not AVAILABLE or _libc is None:
             raise OSError("no timers on this system")
         self._fd = _libc.timerfd_create(_CLOCK_MONOTONIC, _CLOSED_ON_EXEC)
         if self._fd < 0:
             raise OSError("no timer can be made")
-        self._later = _once(seconds)
+        self._times = _once(soon), _once(late)
         # Made once: what the app's thread touches for the first time costs.
-        self._at = ctypes.addressof(self._later)
+        self._soon, self._late = map(ctypes.addressof, self._times)
         self._settime = _settime
         # Waiting for it, instead of reading, takes nothing from a file that is not ours: some apps close all
         # descriptors they find, and this one may be another file by now.
@@ -76,7 +81,10 @@ class Timer:
         self._poll.register(self._fd, select.POLLIN)
 
     def set(self) -> bool:
-        return self._settime(self._fd, 0, self._at, None) == 0
+        return self._settime(self._fd, 0, self._soon, None) == 0
+
+    def set_late(self) -> bool:
+        return self._settime(self._fd, 0, self._late, None) == 0
 
     def ring(self) -> bool:
         return self._settime(self._fd, 0, ctypes.addressof(_NOW), None) == 0
@@ -91,27 +99,33 @@ class Timer:
 class Bell:
     """An alarm of any system: who waits wakes when it is set, and pauses."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._rung: SimpleQueue[bool] = SimpleQueue()
+    def __init__(self, soon: float, late: float) -> None:
+        """Seconds from `set`, and from `set_late`, to waking."""
+        self._soon, self._late = soon, late
+        self._rung: SimpleQueue[float] = SimpleQueue()
 
     def set(self) -> bool:
-        self._rung.put(False)
+        self._rung.put(self._soon)
+        return True
+
+    def set_late(self) -> bool:
+        self._rung.put(self._late)
         return True
 
     def ring(self) -> bool:
-        self._rung.put(True)
+        self._rung.put(0.0)
         return True
 
     def wait(self, timeout: float | None = None) -> None:
         with suppress(Empty):
-            if not self._rung.get(timeout=timeout):
-                self._rung.get(timeout=self._seconds)
+            due = monotonic() + self._rung.get(timeout=timeout)
+            while (left := due - monotonic()) > 0:
+                due = min(due, monotonic() + self._rung.get(timeout=left))
 
 
-def best(seconds: float) -> Alarm:
-    """The alarm that disturbs least here; `seconds` from `set` to waking."""
+def best(soon: float, late: float) -> Alarm:
+    """The alarm that disturbs least here; seconds from `set`, and from `set_late`, to waking."""
     try:
-        return Timer(seconds)
+        return Timer(soon, late)
     except OSError:
-        return Bell(seconds)
+        return Bell(soon, late)

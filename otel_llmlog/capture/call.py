@@ -42,9 +42,9 @@ class Call:
 
     __slots__ = (
         "body", "caller", "context", "counted", "end_ns", "ending", "endpoint", "error", "headers", "held", "ids",
-        "is_async", "limit", "marks", "missing", "on_end", "open_calls", "pieces", "request", "request_body",
-        "response_headers", "room", "span", "start_ns", "status_code", "streamed", "tail", "tail_room", "ticket",
-        "times", "url",
+        "is_async", "is_noted", "limit", "marks", "missing", "on_end", "open_calls", "pieces", "request",
+        "request_body", "response_headers", "room", "span", "start_ns", "status_code", "streamed", "tail",
+        "tail_room", "ticket", "times", "url",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,7 @@ class Call:
         self.context = context  # as it was before the call's own span
         self.caller = caller
         self.is_async = is_async
+        self.is_noted = False  # whether the disk knows how it ended
         self.start_ns = start_ns
         self.room = self.limit = room
         self.held = 0  # bytes that it holds on to, once it has ended

@@ -64,6 +64,11 @@ class Reader:
         self._chains = Chains()
         self._batches = Batches(settings.capture.max_body_bytes)
 
+    @property
+    def keeps_content(self) -> bool:
+        """Whether what it reads has messages and replies in it."""
+        return self._content
+
     def warm(self) -> None:
         """Load what takes long to load, while the first call is under way."""
         self._pricer.price(

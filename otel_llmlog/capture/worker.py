@@ -5,9 +5,11 @@ bounded in calls and in bytes; one thread reads at a time; after fork the child 
 leaves its parent's calls to the parent.
 
 The two threads share one interpreter and, on many machines, the processor's caches: when this one has run, the app's
-thread finds nothing where it left it. So it sleeps until calls have ended, lets the app go on with its answers for
-some milliseconds, then reads all there are, and between two of them lets others run. Their records are handed on at
-once; their spans and metrics, which nothing loses that a crash would not take anyway, go out together a little later.
+thread finds nothing where it left it, and what it does for one call takes several times as long as for one of many. So
+the disk is told how a call ended on the app's thread, if that can be said in few bytes, and calls are read together a
+little later. Others are read some milliseconds after they ended, when the app has gone on with its answer: their
+records are handed on at once, their spans and metrics, which nothing loses that a crash would not take anyway, with
+those of others. Between two calls that are read others run.
 """
 
 from __future__ import annotations
@@ -37,14 +39,22 @@ from otel_llmlog.providers import batches
 from otel_llmlog.stats import Stats
 
 # Seconds from the end of a call, when no other waits, to its reading. What ended is on disk as much later.
-_PAUSE = 0.005
+_SOON = 0.005
+# The same for a call whose end is on disk; and how many of those wait no longer, or how large their bodies are.
+_LATE, _MANY, _MANY_BYTES = 0.25, 64, 1 << 20
 # Calls read before they are handed on.
 _AT_ONCE = 32
+# Seconds of reading after which others have their turn.
+_TURN = 0.001
 # Seconds that the reader lets others go first, and the age of a call at which it no longer does: in a busy process its
 # turn may come 5 ms later each time, and what has ended is to be on disk soon.
 _PATIENCE, _OLD = 0.002, 0.008
-# Seconds that a call's span and metrics may wait for those of others; how many do, and how large their bodies were.
-_UNSAID_SECONDS, _UNSAID, _UNSAID_BYTES = 0.25, 64, 1 << 20
+
+_OK = 200
+# Endings that may leave nothing to be read. SDKs close a stream after its last event.
+_WHOLE = frozenset({"read", "closed"})
+# A LiteLLM proxy says in this header what a call cost.
+_STATED = b"x-litellm-response-cost"
 
 
 class Outlet(Protocol):
@@ -60,6 +70,10 @@ class Outlet(Protocol):
 
     def accept(self, calls: Sequence[Ended]) -> None:
         """Calls have ended, each with its `llmlog.*` attributes."""
+        ...
+
+    def end(self, ticket: int, end_ns: int, brief: bytes) -> bool:
+        """A call has ended (epoch ns), on the app's thread. True: that is noted, `accept` may come late."""
         ...
 
     def forget(self, ticket: int) -> None:
@@ -88,6 +102,8 @@ class ReadingWorker:
         self._metrics = metrics
         self._outlet = outlet
         self._stats = stats
+        # Content is not noted: where it is to be kept, it must be on disk soon.
+        self._reads_soon = reader.keeps_content
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -97,11 +113,12 @@ class ReadingWorker:
         self._ended: deque[Call | threading.Event] = deque()
         # Made with the thread: between a fork and the first call, daemons close all descriptors they find.
         self._alarm: alarms.Alarm | None = None
-        # Whether the alarm is set, or has gone off and the reader still looks for calls.
-        self._is_set = False
+        # Whether the alarm is set, for late or for soon, or has gone off and the reader still looks for calls.
+        self._is_set = self._is_soon = False
         self.thread: threading.Thread | None = None
         # Of the results of a batch, those that are still to be read: they may be many thousands.
         self._lines: Iterator[Call] | None = None
+        self._turn_at = 0.0
         # Oldest first, when that one was handed on, and the bytes they held on to.
         self._unsaid: list[_Unsaid] = []
         self._unsaid_since, self._unsaid_bytes = 0.0, 0
@@ -126,14 +143,41 @@ class ReadingWorker:
             self._stats.count("bodies_dropped")
         else:
             self._pending_bytes += call.held
+        call.is_noted = self._noted(call)
+        is_late = call.is_noted and len(self._ended) < _MANY and self._pending_bytes < _MANY_BYTES
         self._ended.append(call)
         # Looked at once the call is there, as the reader looks for calls once it has said that the alarm is not set.
-        if not self._is_set and (alarm := self._alarm) is not None:
-            self._is_set = True
-            if not alarm.set():
-                self._renew(alarm)
+        if not (self._is_soon or (is_late and self._is_set)) and (alarm := self._alarm) is not None:
+            self._set(alarm, is_late=is_late)
         if self.thread is None:
             self.start()
+
+    def _noted(self, call: Call) -> bool:
+        """Whether the disk knows how a call ended, so that it can be read late."""
+        if self._reads_soon or call.status_code != _OK or call.error is not None or call.missing:
+            return False
+        brief = call.endpoint.brief
+        if brief is None or call.tail is not None or call.ending not in _WHOLE or _STATED in call.headers:
+            return False
+        pieces = call.pieces if call.streamed else (call.body,)
+        try:
+            found = brief(pieces) if pieces and pieces[0] else None  # type: ignore[arg-type] # the same
+            return found is not None and self._outlet.end(call.ticket, call.end_ns, found)
+        except Exception as error:  # a fault of ours: the reader, which is more thorough, comes soon
+            self._stats.error("brief", error)
+            return False
+
+    def _set(self, alarm: alarms.Alarm, *, is_late: bool) -> None:
+        self._is_set = True
+        if is_late:
+            is_sound = alarm.set_late()
+            if self._is_soon:  # another thread wanted that meanwhile
+                is_sound = alarm.set()
+        else:
+            self._is_soon = True
+            is_sound = alarm.set()
+        if not is_sound:
+            self._renew(alarm)
 
     def start(self) -> None:
         """Start the thread, if it is not there."""
@@ -144,7 +188,7 @@ class ReadingWorker:
         try:
             if self.thread is None:
                 if self._alarm is None:
-                    self._alarm = alarms.best(_PAUSE)
+                    self._alarm = alarms.best(_SOON, _LATE)
                 thread = threading.Thread(target=self._run, args=(self._alarm,), name="llmlog-capture", daemon=True)
                 thread.start()
                 self.thread = thread
@@ -187,11 +231,11 @@ class ReadingWorker:
             self._stats.error("warm", error)
         while True:
             self._read_all()
-            self._is_set = False
+            self._is_set = self._is_soon = False
             if self._ended:  # what came before that did not set the alarm
                 continue
             try:
-                alarm.wait(_UNSAID_SECONDS if self._unsaid else None)
+                alarm.wait(_LATE if self._unsaid else None)
             except OSError as error:
                 self._stats.error("alarm", error)
                 self._renew(alarm)
@@ -201,14 +245,16 @@ class ReadingWorker:
         with self._reading:
             while self._read_some():
                 pass
-            if self._unsaid and time.monotonic() >= self._unsaid_since + _UNSAID_SECONDS:
+            if self._unsaid and time.monotonic() >= self._unsaid_since + _LATE:
                 self._say()
 
     def _let_others_run(self, until: float) -> None:
         # To wait for no time gives the interpreter's lock to who wants it. Without that it is taken away after 5 ms: so
-        # long an app's thread would wait that has got its answer.
-        if time.monotonic() < until:
+        # long an app's thread would wait that has got its answer. Each time costs that thread its caches.
+        now = time.monotonic()
+        if self._turn_at <= now < until:
             time.sleep(0)
+            self._turn_at = now + _TURN
 
     def _read_some(self) -> bool:
         """Read the next calls, and tell who waits for them; False when there were none."""
@@ -230,7 +276,8 @@ class ReadingWorker:
         if calls:
             age = (time.time_ns() - calls[0].end_ns) / 1e9
             with forks.held_off():
-                self._finish(calls, min(_PATIENCE, _OLD - age))
+                patience = _LATE if all(call.is_noted for call in calls) else min(_PATIENCE, _OLD - age)
+                self._finish(calls, patience, age)
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
@@ -245,13 +292,14 @@ class ReadingWorker:
             self._stats.error("batch", error)
             calls = []
         if calls:
-            self._finish(calls, _PATIENCE)
+            self._finish(calls, _PATIENCE, 0.0)
         else:
             self._lines = None
 
-    def _finish(self, calls: Sequence[Call], patience: float) -> None:
+    def _finish(self, calls: Sequence[Call], patience: float, age: float) -> None:
         self._stats.count("captured", len(calls))
-        read, patient_until = [], time.monotonic() + patience
+        read, began = [], time.monotonic()
+        self._turn_at, patient_until = began + _TURN, began + patience
         for call in calls:
             if (found := self._read(call)) is not None:
                 read.append(found)
@@ -264,17 +312,17 @@ class ReadingWorker:
             self._stats.error("accept", error)
             self._stats.dropped("not_accepted", len(read))
         if not self._unsaid:
-            self._unsaid_since = time.monotonic()
+            self._unsaid_since = time.monotonic() - age
         for call, payload, ended in read:
             self._unsaid.append(_Unsaid(call.span, call.context, payload, ended.attributes, call.end_ns))
             self._unsaid_bytes += call.held
-        if len(self._unsaid) >= _UNSAID or self._unsaid_bytes >= _UNSAID_BYTES:
+        if len(self._unsaid) >= _MANY or self._unsaid_bytes >= _MANY_BYTES:
             self._say()
 
     def _say(self) -> None:
         """Tell OpenTelemetry of the calls that were handed on."""
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, [], 0
-        patient_until = time.monotonic() + _PATIENCE
+        patient_until = time.monotonic() + _LATE
         with forks.held_off():
             for span, context, payload, attributes, end_ns in unsaid:
                 try:

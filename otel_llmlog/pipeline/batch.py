@@ -22,8 +22,9 @@ from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
-from otel_llmlog.pipeline.spool import Orphan, adopt, decode_intent, decode_record
-from otel_llmlog.pipeline.terminated import terminated
+from otel_llmlog.pipeline.spool import Ending, Intent, Orphan, adopt, decode_ending, decode_intent, decode_record
+from otel_llmlog.pipeline.terminated import terminated, unread
+from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
 
 # Seconds before a failed batch is tried again: doubled each time, with up to as much jitter, so that the
@@ -43,7 +44,10 @@ _REPORT_SECONDS = 5.0
 
 
 class BatchWorker:
-    """Delivers records in batches. `spool_directory`: where orphans are looked for; None: nowhere."""
+    """Delivers records in batches. `spool_directory`: where orphans are looked for; None: nowhere.
+
+    `pricer`: for calls in there that had ended and were not read yet.
+    """
 
     def __init__(
         self,
@@ -52,10 +56,13 @@ class BatchWorker:
         settings: PipelineSettings,
         stats: Stats,
         spool_directory: str | None = None,
+        pricer: Pricer | None = None,
     ) -> None:
         self._exporter = exporter
         self._source = source
-        self.intend = source.intend  # note that a request goes out; straight to the spool, without a function between
+        # Note that a request goes out, and that it ended; straight to the spool, without a function between.
+        self.intend, self.end = source.intend, source.end
+        self._pricer = pricer or Pricer()
         self._settings = settings
         self._stats = stats
         self._spool_directory = spool_directory
@@ -296,7 +303,7 @@ class BatchWorker:
             unreadable = Counter[str]()
             for counter, found in (
                 ("adopted", _outcomes(orphan, unreadable)),
-                ("terminated", _terminated(orphan, unreadable)),
+                ("terminated", self._terminated(orphan, unreadable)),
             ):
                 for records in _batches(found, self._settings.batch_size * _BATCHES_AT_ONCE):
                     if self._closed or not self._export(records):
@@ -312,6 +319,23 @@ class BatchWorker:
             orphan.done()
         return delivered
 
+    def _terminated(self, orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
+        for payload, ended in orphan.intents():
+            if (intent := decode_intent(payload)) is not None:
+                with forks.held_off():
+                    record = self._record_of(intent, decode_ending(ended) if ended else None)
+                yield record
+            else:
+                unreadable["terminated"] += 1
+
+    def _record_of(self, intent: Intent, ending: Ending | None) -> Record:
+        if ending is not None:
+            try:
+                return unread(intent, ending, self._pricer)
+            except Exception as error:  # it came from a file: that there was a call is certain all the same
+                self._stats.error("unread", error)
+        return terminated(intent)
+
 
 def _outcomes(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
     for payload in orphan.outcomes():
@@ -319,16 +343,6 @@ def _outcomes(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
             yield record
         else:
             unreadable["adopted"] += 1
-
-
-def _terminated(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
-    for payload in orphan.intents():
-        if (intent := decode_intent(payload)) is not None:
-            with forks.held_off():
-                record = terminated(intent)
-            yield record
-        else:
-            unreadable["terminated"] += 1
 
 
 def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:

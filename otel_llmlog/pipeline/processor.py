@@ -17,7 +17,7 @@ from otel_llmlog.dialects.llmlog import CALL_ID, PREFIX, Attributes
 from otel_llmlog.emit import SCOPE
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pipeline.spool import Intent, encode_intent
+from otel_llmlog.pipeline.spool import Ending, Intent, encode_ending, encode_intent
 from otel_llmlog.stats import Stats
 
 _STATUS = PREFIX + "status"
@@ -45,6 +45,7 @@ class LLMLogSpanProcessor(SpanProcessor):
         self._flush = flush
         unwanted = settings.disable_spend_logs or settings.disable_error_logs
         self._intend = None if worker is None or unwanted else worker.intend
+        self._end = None if worker is None or unwanted else worker.end
 
     def open(self) -> None:
         """Calls begin: what delivers them gets ready."""
@@ -58,6 +59,10 @@ class LLMLogSpanProcessor(SpanProcessor):
         trace_id, span_id, parent = ids
         intent = Intent(trace_id.to_bytes(16), span_id, parent, start_ns, self._service_name(), facts)
         return self._intend(encode_intent(intent))
+
+    def end(self, ticket: int, end_ns: int, brief: bytes) -> bool:
+        """Note that the call has ended (epoch ns): its reply can be read later. False: it should be read soon."""
+        return self._end is None or self._end(ticket, encode_ending(Ending(end_ns, brief)))
 
     def accept(self, calls: Sequence[tuple[tuple[int, int, int | None], int, int, Attributes, int]]) -> None:
         """Take in calls captured in this process.

@@ -31,6 +31,10 @@ def _nowhere(intent: bytes) -> int:  # noqa: ARG001 - as a spool's
     return 0
 
 
+def _without(ticket: int, ending: bytes) -> bool:  # noqa: ARG001 - as a spool's
+    return True  # a record in memory would not survive the process either
+
+
 class Source:
     """Records that wait. Any thread puts, one takes."""
 
@@ -44,6 +48,8 @@ class Source:
         # Note that a request goes out, as `encode_intent` writes it. Answers a ticket for `put`, 0 when it could not be
         # noted on disk. The spool's own function: it is called on the app's thread.
         self.intend: Callable[[bytes], int] = spool.begin if spool is not None else _nowhere
+        # Note how it ended, as `encode_ending` writes that; False where the record should come soon instead. The same.
+        self.end: Callable[[int, bytes], bool] = spool.end if spool is not None else _without
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""

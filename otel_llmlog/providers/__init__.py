@@ -47,13 +47,14 @@ _FREE = "count-tokens:rawPredict"
 
 def recognise(path: str, body: bytes | None, headers: Mapping[str, str]) -> Endpoint | None:
     """The API that a POST to this path with this body calls; None when it is no LLM call."""
-    endpoint = _endpoint_of(path)
+    endpoint = endpoint_at(path)
     return endpoint if endpoint is not None and endpoint.accepts(body, headers) else None
 
 
 # An app calls a few paths all the time.
 @lru_cache(maxsize=1024)
-def _endpoint_of(path: str) -> Endpoint | None:
+def endpoint_at(path: str) -> Endpoint | None:
+    """The API that has this path, if it is one; others may have it, too."""
     before, _, last = path.rstrip("/").rpartition("/")
     found = _BY_PATH.get(last)
     if found is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage, addable, total
-from otel_llmlog.providers import lenient, sse
+from otel_llmlog.providers import brief, lenient, sse
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts
 from otel_llmlog.providers.lenient import integer, items, mapping, text, word
 from otel_llmlog.providers.parts import Parts, joined
@@ -208,4 +208,5 @@ MESSAGES = Endpoint(
     read_response,
     read_stream,
     read_error,
+    brief=brief.of_message,
 )

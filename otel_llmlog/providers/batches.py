@@ -144,4 +144,4 @@ _BY_OBJECT = {
     "list": replace(openai.EMBEDDINGS, refine=_priced_as_batch),
 }
 # What a GET of a batch or of its results is to capture: it is read for what it says, and is no call itself.
-READING = replace(openai.CHAT, api="batches", operation="batches")
+READING = replace(openai.CHAT, api="batches", operation="batches", brief=None)

@@ -87,6 +87,9 @@ class Endpoint:
     """Body of an error reply -> facts."""
     framed: bool = False
     """A request for a stream may be answered by another framing than server-sent events, and `read_stream` knows it."""
+    brief: Callable[[Sequence[bytes]], bytes | None] | None = None
+    """(pieces of a 200 reply in order) -> it without content, for one of the two readers; None: that cannot be told.
+    Runs on the app's thread: see `brief`."""
     refine: Callable[[ResponseFacts, Mapping[str, str]], ResponseFacts] | None = None
     """(facts of a reply, its headers under lower-case names) -> facts with what its headers alone say."""
 

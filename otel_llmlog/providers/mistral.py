@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llmlog import redact
 from otel_llmlog.payload import Usage
-from otel_llmlog.providers import lenient, openai, openai_streams
+from otel_llmlog.providers import brief, lenient, openai, openai_streams
 from otel_llmlog.providers.facts import Endpoint, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import integer, items, mapping
 
@@ -71,6 +71,7 @@ def _endpoint(api: str, operation: str, call_type: str, accepts: Any, read_asked
         read_body,
         openai_streams.read_chat_stream,
         openai.read_error,
+        brief=None if api == "ocr" else brief.of_chat,
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_llmlog import redact
-from otel_llmlog.providers import lenient
+from otel_llmlog.providers import brief, lenient
 from otel_llmlog.providers.facts import Endpoint, ErrorFacts, RequestFacts, ResponseFacts, has
 from otel_llmlog.providers.lenient import items, mapping, text, word
 from otel_llmlog.providers.openai_streams import read_chat_stream, read_responses_stream
@@ -175,19 +175,47 @@ def read_embeddings(body: bytes, content: bool) -> ResponseFacts:
     return replace(facts, response=kept)
 
 
-def _endpoint(api: str, operation: str, call_type: str, accepts: Any, read_body: Any, read_stream: Any) -> Endpoint:
-    names = (call_type, "a" + call_type)
-    return Endpoint("openai", api, operation, names, accepts, read_request, read_body, read_stream, read_error)
+def _endpoint(
+    api: str, operation: str, call_type: str, accepts: Any, read_body: Any, read_stream: Any, briefly: brief.Brief
+) -> Endpoint:
+    return Endpoint(
+        "openai",
+        api,
+        operation,
+        (call_type, "a" + call_type),
+        accepts,
+        read_request,
+        read_body,
+        read_stream,
+        read_error,
+        brief=briefly,
+    )
 
 
 # By the last segment of the path. The body must have the shape, too: /messages, /responses and the like are
 # common names, and a request that is no LLM call passes untouched.
-CHAT = _endpoint("chat", "chat", "completion", has(b'"messages"'), read_response, read_chat_stream)
+CHAT = _endpoint("chat", "chat", "completion", has(b'"messages"'), read_response, read_chat_stream, brief.of_chat)
 COMPLETIONS = _endpoint(
-    "completions", "text_completion", "text_completion", has(b'"prompt"'), read_response, read_chat_stream
+    "completions",
+    "text_completion",
+    "text_completion",
+    has(b'"prompt"'),
+    read_response,
+    read_chat_stream,
+    brief.of_chat,
 )
 RESPONSES = replace(
-    _endpoint("responses", "chat", "responses", has(b'"model"', b'"input"'), read_response, read_responses_stream),
+    _endpoint(
+        "responses",
+        "chat",
+        "responses",
+        has(b'"model"', b'"input"'),
+        read_response,
+        read_responses_stream,
+        brief.of_response,
+    ),
     refine=refine_served,
 )
-EMBEDDINGS = _endpoint("embeddings", "embeddings", "embedding", has(b'"input"'), read_embeddings, read_chat_stream)
+EMBEDDINGS = _endpoint(
+    "embeddings", "embeddings", "embedding", has(b'"input"'), read_embeddings, read_chat_stream, brief.of_embeddings
+)

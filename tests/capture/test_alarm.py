@@ -23,7 +23,7 @@ def waiting(for_, *timeout):
 
 @KINDS
 def test_who_waits_wakes_each_time_it_was_set(kind):
-    given = kind(0.001)
+    given = kind(0.001, 3600)
     for _ in range(3):
         thread = waiting(given)
         assert given.set()
@@ -33,7 +33,7 @@ def test_who_waits_wakes_each_time_it_was_set(kind):
 
 @KINDS
 def test_what_was_set_before_anybody_waits_is_heard(kind):
-    given = kind(0.001)
+    given = kind(0.001, 3600)
     assert given.set()
     thread = waiting(given)
     thread.join(SECONDS)
@@ -41,9 +41,30 @@ def test_what_was_set_before_anybody_waits_is_heard(kind):
 
 
 @KINDS
+def test_an_alarm_for_late_is_heard_late(kind):
+    given = kind(3600, 0.001)
+    assert given.set_late()
+    thread = waiting(given)
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+@KINDS
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_one_for_soon_comes_before_one_for_late(kind, is_waiting):
+    given = kind(0.001, 3600)
+    assert given.set_late()
+    thread = waiting(given) if is_waiting else None
+    assert given.set()
+    thread = thread or waiting(given)
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+@KINDS
 @pytest.mark.parametrize("is_set", [False, True])
 def test_ringing_does_not_wait_for_the_time(kind, is_set):
-    given = kind(3600)
+    given = kind(3600, 3600)
     thread = waiting(given)
     if is_set:
         assert given.set()
@@ -54,14 +75,14 @@ def test_ringing_does_not_wait_for_the_time(kind, is_set):
 
 @KINDS
 def test_who_waits_for_a_while_wakes_without_having_been_called(kind):
-    given = kind(3600)
+    given = kind(3600, 3600)
     thread = waiting(given, 0.001)
     thread.join(SECONDS)
     assert not thread.is_alive()
 
 
 def test_a_timer_that_was_set_is_not_forgotten_by_who_waits_no_longer():
-    given = alarm.Timer(0.05)
+    given = alarm.Timer(0.05, 3600)
     assert given.set()
     given.wait(0.0)
     thread = waiting(given)
@@ -70,16 +91,17 @@ def test_a_timer_that_was_set_is_not_forgotten_by_who_waits_no_longer():
 
 
 def test_a_timer_whose_descriptor_was_closed_says_so():
-    given = alarm.Timer(0.001)
+    given = alarm.Timer(0.001, 3600)
     os.close(given._fd)
     assert not given.set()
+    assert not given.set_late()
     assert not given.ring()
     with pytest.raises(OSError, match="closed"):
         given.wait()
 
 
 def test_a_timer_takes_nothing_from_a_file_that_has_its_descriptor_now():
-    given = alarm.Timer(0.001)
+    given = alarm.Timer(0.001, 3600)
     reading, writing = os.pipe()
     os.write(writing, b"of the app")
     os.dup2(reading, given._fd)
@@ -93,7 +115,7 @@ def test_a_timer_takes_nothing_from_a_file_that_has_its_descriptor_now():
 
 def test_systems_without_timers_get_a_bell(monkeypatch):
     monkeypatch.setattr(alarm, "AVAILABLE", False)
-    assert isinstance(alarm.best(1.0), alarm.Bell)
+    assert isinstance(alarm.best(1.0, 1.0), alarm.Bell)
 
 
 @pytest.fixture

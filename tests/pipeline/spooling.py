@@ -58,13 +58,18 @@ def left(directory: Path, *, done: bool = True) -> tuple[list[bytes], list[bytes
     outcomes: list[bytes] = []
     intents: list[bytes] = []
     for orphan in adopt(directory):
-        found, still_open = list(orphan.outcomes()), list(orphan.intents())
+        found, still_open = list(orphan.outcomes()), [intent for intent, _ in orphan.intents()]
         assert (orphan.outcome_count, orphan.intent_count) == (len(found), len(still_open))
         outcomes += found
         intents += still_open
         if done:
             orphan.done()
     return outcomes, intents
+
+
+def endings(directory: Path) -> dict[bytes, bytes | None]:
+    """The endings that dead processes left in the directory, by intent."""
+    return {intent: ending for orphan in adopt(directory) for intent, ending in orphan.intents()}
 
 
 def drain(spool: Spool, limit: int = 1000) -> list[bytes]:

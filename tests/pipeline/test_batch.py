@@ -16,7 +16,7 @@ from otel_llmlog.pipeline import batch
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Source
-from otel_llmlog.pipeline.spool import Intent, Spool, encode_intent, encode_record
+from otel_llmlog.pipeline.spool import Ending, Intent, Spool, encode_ending, encode_intent, encode_record
 from otel_llmlog.stats import Stats
 from tests.pipeline.spooling import run_and_die
 
@@ -233,6 +233,48 @@ def test_an_intent_without_an_outcome_becomes_a_failed_row_in_the_next_process(t
         f"{1:016x}": "ProcessTerminated",
         f"{2:016x}": None,
     }
+    pipe.worker.close(5)
+
+
+CHAT = {
+    "operation": "chat",
+    "call_type": "completion",
+    "wire": "openai",
+    "model": "gpt-4o-mini",
+    "url": "https://api.openai.com/v1/chat/completions",
+}
+BRIEF = b'{"id":"c-1","model":"gpt-4o-mini","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}'
+
+
+@pytest.mark.parametrize(
+    ("facts", "ending", "expected"),
+    [
+        (CHAT, encode_ending(Ending(9, BRIEF)), ("success", 1100, "0.00021", 9)),
+        (CHAT | {"model": "unheard-of"}, encode_ending(Ending(9, b'{"usage":{"prompt_tokens":5}}')), ("success", 5, None, 9)),
+        (CHAT, b"no ending", ("failure", None, None, 1)),
+        (CHAT, encode_ending(Ending(9, b"\xff")), ("success", None, None, 9)),
+        (CHAT | {"wire": "cohere"}, encode_ending(Ending(9, BRIEF)), ("failure", None, None, 1)),
+        (CHAT | {"url": "http://[broken"}, encode_ending(Ending(9, BRIEF)), ("failure", None, None, 1)),
+        ({}, encode_ending(Ending(9, BRIEF)), ("failure", None, None, 1)),
+        (CHAT, encode_ending(Ending(-(1 << 63), BRIEF)), ("success", 1100, "0.00021", -(1 << 63))),
+    ],
+)  # fmt: skip
+def test_a_call_that_ended_and_was_not_read_has_what_was_noted_of_it(tmp_path, facts, ending, expected):
+    def child() -> None:
+        pipe = Pipe(tmp_path / "spool")
+        ticket = pipe.worker.intend(encode_intent(Intent(b"\xaa" * 16, 1, None, 1, "shop", facts)))
+        assert pipe.worker.end(ticket, ending)
+
+    run_and_die(child)
+    pipe = Pipe(tmp_path / "spool")
+    assert pipe.worker.adopt() == 1
+    (row,) = pipe.store.rows.values()
+    said = row.attributes
+    assert (
+        said["llmlog.status"], said.get("llmlog.total_tokens") or None, said.get("llmlog.spend"), row.end_ns
+    ) == expected  # fmt: skip
+    assert pipe.counted("terminated") == 1
+    assert list((tmp_path / "spool").glob("*.corrupt")) == []
     pipe.worker.close(5)
 
 

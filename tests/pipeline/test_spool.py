@@ -452,7 +452,7 @@ def test_memory_stays_flat_however_much_a_dead_process_left(tmp_path):
                 number += len(payload) == 800
                 if not number % 1000:
                     most = max(most, rss())
-            assert list(orphan.intents()) == [b"open"]
+            assert list(orphan.intents()) == [(b"open", None)]
             orphan.done()
         assert number == 50_000
         assert most - before < 10 << 20, (most - before) >> 20

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pipeline.spool import Intent, decode_intent, decode_record, encode_intent, encode_record
+from otel_llmlog.pipeline.spool import (
+    Ending,
+    Intent,
+    decode_ending,
+    decode_intent,
+    decode_record,
+    encode_ending,
+    encode_intent,
+    encode_record,
+)
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -56,17 +65,26 @@ def test_decoding_any_bytes_never_raises(data, draw):
     cut = data[: draw.draw(st.integers(0, len(data)))]
     assert isinstance(decode_record(cut), Record | None)
     assert isinstance(decode_intent(cut), Intent | None)
+    assert isinstance(decode_ending(cut), Ending | None)
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=600))
+def test_an_ending_comes_back_as_it_was(end_ns, brief):
+    assert decode_ending(encode_ending(Ending(end_ns, brief))) == Ending(end_ns, brief)
 
 
 def test_one_is_never_taken_for_the_other():
     assert decode_record(encode_intent(intent("shop", {}))) is None
     assert decode_intent(encode_record(record({}))) is None
+    assert decode_intent(encode_ending(Ending(1, b"{}"))) is None
+    assert decode_ending(encode_intent(intent("shop", {}))) is None
 
 
 @pytest.mark.parametrize("hostile", [b"", b"\x91" * 100_000, b"\x81" * 100_000, b"\xdf\xff\xff\xff\xff", b"\xc1"])
 def test_hostile_bytes_are_none(hostile):
     assert decode_record(hostile) is None
     assert decode_intent(hostile) is None
+    assert decode_ending(hostile) is None
 
 
 def test_a_record_of_a_later_version_with_more_fields_can_still_be_read():

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from otel_llmlog.pipeline.spool import Spool, files, frames, log, status
 from otel_llmlog.pipeline.spool.intents import SLOT_BYTES, Intents
 from otel_llmlog.stats import Stats
-from tests.pipeline.spooling import drain, left, run, run_and_die, segments, small_disk, tables
+from tests.pipeline.spooling import drain, endings, left, run, run_and_die, segments, small_disk, tables
 
 WAYS = ["mapped", "written", "synced"]
 
@@ -341,3 +341,98 @@ def test_free_slots_are_no_damage_and_half_a_slot_is(tmp_path):
     assert (status(tmp_path).corrupt, status(tmp_path).intents) == (1, 1)
     assert left(tmp_path) == ([], [b"intent 0 " * 20])
     assert segments(tmp_path) == tables(tmp_path) == []
+
+
+def test_an_ending_beside_its_intent_survives_a_kill(tmp_path):
+    def child() -> None:
+        spool = Spool(tmp_path)
+        ended, ended_and_stored, _, short = (spool.begin(b"intent %d" % i) for i in range(4))
+        assert spool.end(ended, b"ending " * 50)
+        assert spool.end(ended_and_stored, b"ending")
+        spool.finish(ended_and_stored, b"outcome")
+        again = spool.begin(b"intent 4")  # in the slot of the one before
+        assert spool.end(short, b"")
+        assert again
+
+    run_and_die(child)
+    assert status(tmp_path).corrupt == 0
+    assert endings(tmp_path) == {
+        b"intent 0": b"ending " * 50,
+        b"intent 2": None,
+        b"intent 3": b"",
+        b"intent 4": None,
+    }
+    assert left(tmp_path) == ([b"outcome"], [b"intent 0", b"intent 2", b"intent 3", b"intent 4"])
+
+
+@pytest.mark.parametrize("intent", [b"i", b"i" * 400, b"i" * 900])
+def test_an_ending_that_has_no_room_in_the_slot_is_refused_and_the_intent_stands(tmp_path, intent):
+    room = SLOT_BYTES - 2 * frames.HEADER_BYTES - len(intent)
+
+    def child() -> None:
+        spool = Spool(tmp_path)
+        full, over = spool.begin(intent + b"0"), spool.begin(intent + b"1")
+        assert spool.end(full, b"e" * (room - 1))
+        assert not spool.end(over, b"e" * room)
+
+    run_and_die(child)
+    assert status(tmp_path).corrupt == 0
+    assert endings(tmp_path) == {intent + b"0": b"e" * (room - 1), intent + b"1": None}
+
+
+@pytest.mark.parametrize("length", [10, 5000])
+def test_an_ending_takes_no_system_call_or_is_refused(tmp_path, make, length):
+    spool = make(tmp_path)
+    ticket = spool.begin(b"x" * length)
+    written = spool._intents.written()
+    in_memory = spool._intents._open[ticket].view is not None
+    assert spool.end(ticket, b"ending") is in_memory
+    assert spool._intents.written() == written
+    spool.settle(ticket)
+    assert not spool.end(ticket, b"ending")
+    assert not spool.end(0, b"ending")
+    spool.close()
+    assert not spool.end(ticket, b"ending")
+
+
+def test_an_ending_moves_with_its_intent(tmp_path, monkeypatch):
+    def child() -> None:
+        spool = Spool(tmp_path)
+        tickets = [spool.begin(b"intent %d" % i) for i in range(3)]
+        for ticket in tickets[:2]:
+            assert spool.end(ticket, b"ending %d" % ticket)
+        tables(tmp_path)[0].unlink()
+        spool._check_at = 0.0
+        spool.finish(tickets[0], b"outcome")
+
+    run_and_die(child)
+    (ending,) = [ending for intent, ending in endings(tmp_path).items() if intent == b"intent 1"]
+    assert ending == b"ending 2"
+    assert left(tmp_path)[1] == [b"intent 1", b"intent 2"]
+
+
+def test_a_forked_child_has_no_calls_that_end(tmp_path):
+    spool = Spool(tmp_path)
+    ticket = spool.begin(b"intent")
+
+    def child() -> None:
+        assert not spool.end(ticket, b"the child's")
+
+    run(child)
+    assert spool.end(ticket, b"ending")
+    assert [ending for _, _, ending in spool._intents.all()] == [b"ending"]
+    spool.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_damage_to_an_ending_leaves_the_intent(place, value):
+    seed = 7
+    intent = frames.encode(frames.INTENT, 1, b"intent", seed)
+    ending = bytearray(frames.encode(frames.ENDING, 1, b"ending", seed))
+    place %= len(ending)
+    damaged = ending[place] != value
+    ending[place] = value
+    found = frames.decode((intent + bytes(ending)).ljust(SLOT_BYTES, b"\0"), seed)
+    assert found[0].payload == b"intent"
+    assert [frame.payload for frame in found[1:]] == ([] if damaged else [b"ending"])

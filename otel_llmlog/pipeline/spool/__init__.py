@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from otel_llmlog.pipeline.spool.adopt import Orphan, SpoolStatus, adopt, status
-from otel_llmlog.pipeline.spool.codec import Intent, decode_intent, decode_record, encode_intent, encode_record
+from otel_llmlog.pipeline.spool.codec import (
+    Ending,
+    Intent,
+    decode_ending,
+    decode_intent,
+    decode_record,
+    encode_ending,
+    encode_intent,
+    encode_record,
+)
 from otel_llmlog.pipeline.spool.frames import MAX_PAYLOAD
 from otel_llmlog.pipeline.spool.spool import Entry, Pending, Spool
 
 __all__ = [
     "MAX_PAYLOAD",
+    "Ending",
     "Entry",
     "Intent",
     "Orphan",
@@ -16,8 +26,10 @@ __all__ = [
     "Spool",
     "SpoolStatus",
     "adopt",
+    "decode_ending",
     "decode_intent",
     "decode_record",
+    "encode_ending",
     "encode_intent",
     "encode_record",
     "status",

@@ -45,6 +45,9 @@ class _Survey:
     delivered: tuple[int, int] = (0, 0)
     """Segment and offset before which all outcomes are delivered."""
     open: dict[int, tuple[_Part, int, int]] = field(default_factory=dict)
+    """Where the intents without outcome are, by ticket."""
+    ended: dict[int, tuple[_Part, int, int]] = field(default_factory=dict)
+    """Where the endings are."""
     corrupt: int = 0
     gaps: list[tuple[_Part, int, int]] = field(default_factory=list)
 
@@ -64,6 +67,8 @@ def _survey(parts: list[_Part], *, live: bool) -> _Survey:
             if isinstance(item, frames.Frame):
                 if item.kind == frames.INTENT:
                     found.open[item.ticket] = table, item.start, item.end
+                elif item.kind == frames.ENDING:
+                    found.ended[item.ticket] = table, item.start, item.end
             elif not (live or table.is_blank(item)):  # free slots, or what a live owner is just writing
                 found.note_damage(table, item)
     found.open = dict(sorted(found.open.items()))  # oldest first
@@ -106,12 +111,14 @@ class Orphan:
                     if isinstance(item, frames.Frame) and item.kind == frames.OUTCOME:
                         yield item.payload
 
-    def intents(self) -> Iterator[bytes]:
-        """Intents that never got an outcome: their process died, and what became of the calls is not known."""
-        for part, start, end in self._survey.open.values():
-            for item in part.scan(start, end):
-                if isinstance(item, frames.Frame):
-                    yield item.payload
+    def intents(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Intents that never got an outcome, because their process died, each with its ending.
+
+        Where there is none, it is not known what became of the call.
+        """
+        for ticket, place in self._survey.open.items():
+            if (intent := _payload(place)) is not None:
+                yield intent, _payload(self._survey.ended.get(ticket))
 
     def done(self) -> None:
         """All is delivered: keep the damaged parts aside and remove the files."""
@@ -132,6 +139,11 @@ class Orphan:
             _close(parts)
             if self._pid == os.getpid():
                 files.unclaim(self.owner)
+
+
+def _payload(place: tuple[_Part, int, int] | None) -> bytes | None:
+    found = () if place is None else place[0].scan(*place[1:])
+    return next((item.payload for item in found if isinstance(item, frames.Frame)), None)
 
 
 def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:

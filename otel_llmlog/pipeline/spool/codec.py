@@ -1,4 +1,4 @@
-"""What the spool's payloads say: a finished `Record`, or the `Intent` noted when its request went out.
+"""What the spool's payloads say: a finished `Record`, the `Intent` noted when its request went out, its `Ending`.
 
 Always true: decoding never raises, it gives None for what is no such thing; encoding never fails on a value, what
 msgpack cannot hold is replaced by the nearest it can. On disk: msgpack arrays that begin with a format number. Fields
@@ -16,6 +16,7 @@ from otel_llmlog.pipeline.record import Kind, Record
 
 _FORMAT = 1
 _INTENT_FORMAT = 2
+_ENDING_FORMAT = 3
 _INT64 = range(-(1 << 63), 1 << 64)
 
 _Scalar = str | bool | int | float | None
@@ -35,6 +36,15 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, tag=_INTENT_FORMAT, g
     """What was known at the start: operation, api_base, provider, model, session, identity. No content, no raw key."""
 
 
+class Ending(msgspec.Struct, frozen=True, array_like=True, tag=_ENDING_FORMAT, gc=False):
+    """A request whose reply has come, and is still to be read."""
+
+    end_ns: int
+    """Epoch nanoseconds."""
+    brief: bytes
+    """Of the reply, for the reader of its wire. No content."""
+
+
 class _Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     format: int
     trace_id: str
@@ -52,6 +62,7 @@ _UNFIT = (ValueError, TypeError, OverflowError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcome = msgspec.msgpack.Decoder(_Outcome).decode
 _decode_intent = msgspec.msgpack.Decoder(Intent).decode
+_decode_ending = msgspec.msgpack.Decoder(Ending).decode
 
 
 def encode_record(record: Record) -> bytes:
@@ -86,6 +97,19 @@ def decode_intent(payload: bytes) -> Intent | None:
     """The intent in these bytes, None when they hold none."""
     try:
         return _decode_intent(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def encode_ending(ending: Ending) -> bytes:
+    """The ending as bytes."""
+    return _encode(ending)
+
+
+def decode_ending(payload: bytes) -> Ending | None:
+    """The ending in these bytes, None when they hold none."""
+    try:
+        return _decode_ending(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 

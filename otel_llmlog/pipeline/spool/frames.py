@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 # Kinds of frames. Readers pass over kinds they do not know.
-INTENT, OUTCOME, DELIVERED = 1, 2, 3
+INTENT, OUTCOME, DELIVERED, ENDING = 1, 2, 3, 4
 
 # 0xf5 and 0xff stand in no UTF-8 text, so a payload's strings never look like the start of a frame.
 MAGIC = b"\xf5\x4c\xff\x67"
@@ -35,6 +35,10 @@ HEADER_BYTES = _HEADER.size
 
 _pack = _CHECKED.pack
 _pack_check = _CHECK.pack
+_unpack_length = _CHECK.unpack_from
+
+# Where in a frame its payload's length stands.
+_LENGTH_AT = 5
 
 # Reads up to `size` bytes at `offset`; fewer at the end of the file.
 Read = Callable[[int, int], bytes]
@@ -67,6 +71,11 @@ def encode(kind: int, ticket: int, payload: bytes, seed: int) -> bytes:
     """The bytes of one frame."""
     head = _pack(MAGIC, kind, len(payload), ticket, crc32(payload, seed))
     return head + _pack_check(crc32(head, seed)) + payload
+
+
+def size_at(view: memoryview, at: int) -> int:
+    """Bytes of the frame that stands there."""
+    return HEADER_BYTES + int(_unpack_length(view, at + _LENGTH_AT)[0])
 
 
 def scan(read: Read, start: int, end: int, seed: int) -> Iterator[Frame | Gap]:
@@ -121,7 +130,7 @@ def is_blank(read: Read, start: int, end: int) -> bool:
     return True
 
 
-def decode(data: bytes, seed: int) -> Frame | None:
-    """The frame that these bytes are, or None."""
-    frame = next(scan(lambda at, size: data[at : at + size], 0, len(data), seed), None)
-    return frame if isinstance(frame, Frame) else None
+def decode(data: bytes, seed: int) -> list[Frame]:
+    """The frames in these bytes."""
+    found = scan(lambda at, size: data[at : at + size], 0, len(data), seed)
+    return [frame for frame in found if isinstance(frame, Frame)]

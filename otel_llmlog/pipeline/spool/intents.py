@@ -1,5 +1,7 @@
 """Intents: the calls of this process that are under way, each in a slot of one file. Slots are used again.
 
+A call that has ended and is still to be read has its ending beside it, if there is room.
+
 An app's thread notes its call here while it waits for nothing: a slot that is free is memory that was touched before,
 a window of the file, and takes neither a lock nor a system call. However many calls there were, the file is as large as
 the most that were under way at once, and a call that never ends holds its slot and nothing else.
@@ -33,6 +35,9 @@ class _Slot(NamedTuple):
     at: int
     """Offset in the view, or in the file."""
     size: int
+
+
+_NOWHERE = _Slot(None, 0, 0)
 
 
 class Intents(HeldFile):
@@ -87,6 +92,22 @@ class Intents(HeldFile):
         except ValueError:  # closed meanwhile
             return False
         self._open[ticket] = slot
+        return True
+
+    def end(self, ticket: int, ending: bytes) -> bool:
+        """Note beside an intent how its call ended; False, and nothing is done, where that takes more than memory."""
+        view, at, size = self._open.get(ticket) or _NOWHERE
+        if view is None:
+            return False
+        frame = frames.encode(frames.ENDING, ticket, ending, self.seed)
+        try:
+            start = at + frames.size_at(view, at)
+            end = start + len(frame)
+            if end > at + size:
+                return False
+            view[start:end] = frame
+        except ValueError:  # closed meanwhile
+            return False
         return True
 
     def growth(self, size: int) -> int:
@@ -180,11 +201,12 @@ class Intents(HeldFile):
         self._spare.setdefault(size, []).append(slot)
         return True
 
-    def all(self) -> Iterator[tuple[int, bytes | None]]:
-        """Tickets and intents of the calls under way; None for one that cannot be read."""
+    def all(self) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+        """Tickets, intents and endings of the calls under way; None for what is not there or cannot be read."""
         for ticket, (view, at, size) in self._open.copy().items():
-            found = frames.decode(self.read(at, size) if view is None else bytes(view[at : at + size]), self.seed)
-            yield ticket, found and found.payload
+            data = self.read(at, size) if view is None else bytes(view[at : at + size])
+            found = {frame.kind: frame.payload for frame in frames.decode(data, self.seed)}
+            yield ticket, found.get(frames.INTENT), found.get(frames.ENDING)
 
     def unmap(self) -> None:
         """Give windows back. Nothing is put into memory after that."""

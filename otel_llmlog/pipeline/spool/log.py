@@ -151,6 +151,15 @@ class Log:
             intents.attached = False  # the next look moves all to another file
         return ticket
 
+    def end(self, ticket: int, ending: bytes) -> bool:
+        """Note how the call of an intent ended, whose outcome is still to come. False: that takes too long, or is late.
+
+        On the app's thread, which never waits here.
+        """
+        intents = self._intents
+        # Where the table was moved meanwhile, this may have been moved without it.
+        return intents is not None and intents.end(ticket, ending) and intents is self._intents
+
     def _note(self, ticket: int, intent: bytes) -> Intents | None:
         """Write an intent into the table; answers the table, None when that is refused."""
         self._look()
@@ -325,11 +334,11 @@ class Log:
         if self._table() is None:
             self._intents, intents.attached = intents, False  # the next look tries again
             return
-        for ticket, intent in intents.all():
+        for ticket, intent, ending in intents.all():
             if intent is None:
                 self._count("spool.corrupt")
-            else:
-                self._note(ticket, intent)
+            elif (moved := self._note(ticket, intent)) is not None and ending is not None:
+                moved.end(ticket, ending)
             intents.clear(ticket)
         intents.attached = intents.is_there()
         intents.remove()
