@@ -217,6 +217,8 @@ class ReadingWorker:
             return True
         reached = threading.Event()
         self._ended.append(reached)
+        # Else a call that ends now would make it later.
+        self._is_set = self._is_soon = True
         if (alarm := self._alarm) is not None and not alarm.ring():
             self._renew(alarm)
         return reached.wait(timeout)

@@ -190,3 +190,28 @@ def _reading(capture, number=1):
 
     capture.recorder._outlet.deliver = delivered
     return reached
+
+
+def test_a_call_that_ends_meanwhile_does_not_make_a_flush_late(capture_with, never, http):
+    capture = capture_with()
+    http.post(CHAT, json=chat_body())
+    alarm, about_to_wait, may_wait = capture.recorder._worker._alarm, threading.Event(), threading.Event()
+    wait, ring = alarm.wait, alarm.ring
+
+    def wait_a_moment_later(timeout=None):
+        about_to_wait.set()
+        assert may_wait.wait(SECONDS)
+        wait(timeout)
+
+    def ring_before_a_call_ends():
+        assert ring()
+        http.post(CHAT, json=chat_body())
+        may_wait.set()
+        return True
+
+    alarm.wait = wait_a_moment_later
+    assert capture.recorder.flush(SECONDS)
+    assert about_to_wait.wait(SECONDS)
+    alarm.ring = ring_before_a_call_ends
+    assert capture.recorder.flush(SECONDS)
+    assert len(capture.delivered) == 2
