@@ -261,3 +261,14 @@ def test_descriptors_that_the_app_closed_are_not_closed_again(tmp_path, impatien
 
     run(child)
     assert (tmp_path / "theirs").read_bytes() == b"still open"
+
+
+def test_of_outcomes_that_do_not_fit_together_a_full_disk_takes_those_that_do(tmp_path):
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        spool = Spool(disk)
+        outcomes = [(spool.begin(b"intent %d" % i), b"%d" % i * 4000) for i in range(60)]
+        refused = spool.finish_all(outcomes)
+        assert 0 < len(refused) < 50
+        taken = [outcome for at, (_, outcome) in enumerate(outcomes) if at not in refused]
+        assert drain(spool) == taken
+        spool.close()

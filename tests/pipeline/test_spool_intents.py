@@ -436,3 +436,14 @@ def test_damage_to_an_ending_leaves_the_intent(place, value):
     found = frames.decode((intent + bytes(ending)).ljust(SLOT_BYTES, b"\0"), seed)
     assert found[0].payload == b"intent"
     assert [frame.payload for frame in found[1:]] == ([] if damaged else [b"ending"])
+
+
+def test_while_the_disk_refuses_outcomes_they_are_not_to_be_late(tmp_path):
+    with small_disk(tmp_path / "disk", "512k") as disk:
+        spool = Spool(disk)
+        ticket = spool.begin(b"intent")
+        assert spool.end(ticket, b"ending")
+        assert not spool.finish(ticket, bytes(1 << 20))
+        assert not spool.end(ticket, b"ending")
+        spool.settle(ticket)
+        spool.close()

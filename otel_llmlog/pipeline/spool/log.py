@@ -152,13 +152,14 @@ class Log:
         return ticket
 
     def end(self, ticket: int, ending: bytes) -> bool:
-        """Note how the call of an intent ended, whose outcome is still to come. False: that takes too long, or is late.
+        """Note how the call of an intent ended. True: its outcome may be late.
 
         On the app's thread, which never waits here.
         """
         intents = self._intents
-        # Where the table was moved meanwhile, this may have been moved without it.
-        return intents is not None and intents.end(ticket, ending) and intents is self._intents
+        # Where the disk refuses outcomes, memory has no room for many that come at once. And where the table was moved
+        # meanwhile, this may have been moved without it.
+        return intents is not None and not self._trouble and intents.end(ticket, ending) and intents is self._intents
 
     def _note(self, ticket: int, intent: bytes) -> Intents | None:
         """Write an intent into the table; answers the table, None when that is refused."""
@@ -196,8 +197,12 @@ class Log:
         if monotonic() >= self._recount_at:
             self._recount()
         # One write for all of them; where they do not fit together, one for each.
-        if len(outcomes) > 1 and self._finish(outcomes):
-            return []
+        if len(outcomes) > 1:
+            trouble = self._retry_at
+            if self._finish(outcomes):
+                return []
+            if self._retry_at != trouble and self._trouble == DISK_FULL:
+                self._retry_at = -math.inf  # what is left of the disk may have room for some of them
         return [at for at, outcome in enumerate(outcomes) if not self._finish([outcome])]
 
     def _finish(self, outcomes: Sequence[tuple[int, bytes]]) -> bool:
