@@ -159,9 +159,9 @@ class ReadingWorker:
         brief = call.endpoint.brief
         if brief is None or call.tail is not None or call.ending not in _WHOLE or _STATED in call.headers:
             return False
-        pieces = call.pieces if call.streamed else (call.body,)
+        pieces = call.pieces if call.streamed else [call.body or b""]
         try:
-            found = brief(pieces) if pieces and pieces[0] else None  # type: ignore[arg-type] # the same
+            found = brief(pieces) if pieces else None
             return found is not None and self._outlet.end(call.ticket, call.end_ns, found)
         except Exception as error:  # a fault of ours: the reader, which is more thorough, comes soon
             self._stats.error("brief", error)

@@ -66,12 +66,9 @@ def of_body(pieces: Sequence[bytes]) -> bytes | None:
 def of_embeddings(pieces: Sequence[bytes]) -> bytes | None:
     """Of vectors: the model stands behind them."""
     body = _whole(pieces)
-    found = None if body is None else _object(body, 0)
-    return (
-        None
-        if body is None or found is None
-        else _with_model(found, body.rfind(_MODEL_FIELD, max(0, len(body) - _TAIL)), body)
-    )
+    if body is None or (found := _object(body, 0)) is None:
+        return None
+    return _with_model(found, body.rfind(_MODEL_FIELD, max(0, len(body) - _TAIL)), body)
 
 
 def of_chat(pieces: Sequence[bytes]) -> bytes | None:
@@ -120,7 +117,7 @@ def of_message(pieces: Sequence[bytes]) -> bytes | None:
 
 
 def _is_stream(pieces: Sequence[bytes]) -> bool:
-    return pieces[0].startswith((b"data:", b"event:"))
+    return pieces[0].startswith((b"data:", b"event:", b":"))
 
 
 def _whole(pieces: Sequence[bytes]) -> bytes | None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from otel_llmlog.capture import worker as worker_module
@@ -215,3 +217,22 @@ def test_a_call_that_ends_meanwhile_does_not_make_a_flush_late(capture_with, nev
     alarm.ring = ring_before_a_call_ends
     assert capture.recorder.flush(SECONDS)
     assert len(capture.delivered) == 2
+
+
+def test_replies_that_real_sdks_read_are_noted_whole_and_streamed(capture_with, provider):
+    capture = capture_with()
+    asked = [{"role": "user", "content": "hello"}]
+    with openai.OpenAI(base_url=f"{provider.url}/v1", api_key=KEY) as client:
+        chat, model = client.chat.completions, "gpt-4o-mini"
+        chat.create(model=model, messages=asked)
+        list(chat.create(model=model, messages=asked, stream=True, stream_options={"include_usage": True}))
+        client.responses.create(model=model, input="hello")
+        list(client.responses.create(model=model, input="hello", stream=True))
+        client.embeddings.create(model="text-embedding-3-small", input="hello")
+    with anthropic.Anthropic(base_url=provider.url, api_key=KEY) as client:
+        message = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": asked}
+        client.messages.create(**message)
+        with client.messages.stream(**message) as stream:
+            stream.get_final_text()
+    assert len(capture.recorder._outlet.ended) == 7
+    assert len(capture.records()) == 7

@@ -64,7 +64,8 @@ def test_a_brief_says_what_its_reply_says(case: Case) -> None:
     [
         "openai/chat_plain", "openai/chat_tools", "openai/chat_token_classes", "openai/chat_stream_with_usage",
         "openai/azure_deployment", "openai/completions_plain", "openai/embeddings_float", "openai/groq_stream_usage",
-        "openai/openrouter_cost", "openai/responses_plain", "openai/responses_stream", "openai/xai_ticks",
+        "openai/openrouter_cost", "openai/openrouter_stream_comments",
+        "openai/responses_plain", "openai/responses_stream", "openai/xai_ticks",
         "openai/deepseek_cache_hit", "anthropic/plain", "anthropic/stream", "anthropic/tool_use",
         "anthropic/tool_use_stream", "anthropic/cache_lifetimes_stream", "anthropic/server_tool_use",
         "anthropic/thinking_stream", "anthropic/cumulative_usage_stream", "vertex/claude", "vertex/claude_stream",
