@@ -17,14 +17,15 @@ class Stats:
     """Counters by name; drops and own errors also by reason, each logged at most once a minute."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
-        self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _renew_lock(self) -> None:
-        # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting. New in
-        # a forked child: the thread that held it at the fork is not there to release it.
+    def _reset(self) -> None:
+        # New in a forked child, too: what its parent did is its parent's to say.
+        self._counts: Counter[str] = Counter()
+        # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting. The
+        # thread that held it at a fork is not there in the child to release it.
         self._lock = threading.RLock()
 
     def count(self, name: str, number: int = 1) -> None:
