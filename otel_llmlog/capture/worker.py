@@ -263,8 +263,7 @@ class ReadingWorker:
         calls: list[Call] = []
         ended, waiting = self._ended, None
         if self._lines is not None:
-            with forks.held_off():
-                self._read_lines(self._lines)
+            self._read_lines(self._lines)
             return True
         while ended and waiting is None and self._lines is None and len(calls) < _AT_ONCE:
             item = ended.popleft()
@@ -277,9 +276,8 @@ class ReadingWorker:
                 waiting = item
         if calls:
             age = (time.time_ns() - calls[0].end_ns) / 1e9
-            with forks.held_off():
-                patience = _LATE if all(call.is_noted for call in calls) else min(_PATIENCE, _OLD - age)
-                self._finish(calls, patience, age)
+            patience = _LATE if all(call.is_noted for call in calls) else min(_PATIENCE, _OLD - age)
+            self._finish(calls, patience, age)
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
@@ -289,7 +287,8 @@ class ReadingWorker:
 
     def _read_lines(self, lines: Iterator[Call]) -> None:
         try:
-            calls = list(islice(lines, _AT_ONCE))
+            with forks.held_off():
+                calls = list(islice(lines, _AT_ONCE))
         except Exception as error:  # a file of the app's may be anything
             self._stats.error("batch", error)
             calls = []
@@ -303,18 +302,21 @@ class ReadingWorker:
         read, began = [], time.monotonic()
         self._turn_at, patient_until = began + _TURN, began + patience
         for call in calls:
-            if (found := self._read(call)) is not None:
-                read.append(found)
+            with forks.held_off():
+                if (found := self._read(call)) is not None:
+                    read.append(found)
             self._let_others_run(patient_until)
         if not read:
             return
         try:
-            self._outlet.accept([ended for _, _, ended in read])
+            with forks.held_off():
+                self._outlet.accept([ended for _, _, ended in read])
         except Exception as error:  # it should not, but a reader that dies of it would lose all later calls, too
             self._stats.error("accept", error)
             self._stats.dropped("not_accepted", len(read))
         if not self._unsaid:
-            self._unsaid_since = time.monotonic() - age
+            # The clock may have been set since.
+            self._unsaid_since = time.monotonic() - min(max(age, 0.0), _LATE)
         for call, payload, ended in read:
             self._unsaid.append(_Unsaid(call.span, call.context, payload, ended.attributes, call.end_ns))
             self._unsaid_bytes += call.held
@@ -325,14 +327,14 @@ class ReadingWorker:
         """Tell OpenTelemetry of the calls that were handed on."""
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, [], 0
         patient_until = time.monotonic() + _LATE
-        with forks.held_off():
-            for span, context, payload, attributes, end_ns in unsaid:
-                try:
+        for span, context, payload, attributes, end_ns in unsaid:
+            try:
+                with forks.held_off():
                     emit.end_span(span, payload, attributes, end_ns)
                     self._metrics.record(payload, trace.set_span_in_context(span, context))
-                except Exception as error:  # other people's span processors and metric readers run in here
-                    self._stats.error("emit", error)
-                self._let_others_run(patient_until)
+            except Exception as error:  # other people's span processors and metric readers run in here
+                self._stats.error("emit", error)
+            self._let_others_run(patient_until)
 
     def _read(self, call: Call) -> tuple[Call, CallPayload, Ended] | None:
         held = call.held
