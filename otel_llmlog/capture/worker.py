@@ -47,7 +47,7 @@ _AT_ONCE = 32
 # Seconds of reading after which others have their turn.
 _TURN = 0.001
 # Seconds that the reader lets others go first, and the age of a call at which it no longer does: in a busy process its
-# turn may come 5 ms later each time, and what has ended is to be on disk soon.
+# turn may come 5 ms later each time, and what has ended is to be on disk soon, or is more than can be read in time.
 _PATIENCE, _OLD = 0.002, 0.008
 
 _OK = 200
@@ -276,8 +276,8 @@ class ReadingWorker:
                 waiting = item
         if calls:
             age = (time.time_ns() - calls[0].end_ns) / 1e9
-            patience = _LATE if all(call.is_noted for call in calls) else min(_PATIENCE, _OLD - age)
-            self._finish(calls, patience, age)
+            has_time = all(call.is_noted for call in calls) and len(ended) < _MANY
+            self._finish(calls, _LATE if has_time else min(_PATIENCE, _OLD - age), age)
         if not ended:
             self._pending_bytes = 0
         if waiting is not None:
@@ -326,7 +326,7 @@ class ReadingWorker:
     def _say(self) -> None:
         """Tell OpenTelemetry of the calls that were handed on."""
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, [], 0
-        patient_until = time.monotonic() + _LATE
+        patient_until = time.monotonic() + _PATIENCE
         for span, context, payload, attributes, end_ns in unsaid:
             try:
                 with forks.held_off():

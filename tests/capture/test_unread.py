@@ -159,6 +159,27 @@ def test_large_replies_do_not_wait_for_many(capture_with, never, http):
     assert reached.wait(SECONDS)
 
 
+def test_more_than_can_be_read_in_time_is_read_without_letting_others_go_first(capture_with, never, http):
+    capture = capture_with()
+    worker, patience = capture.recorder._worker, []
+    finish = worker._finish
+
+    def noting(calls, patient, age):
+        patience.append(patient)
+        finish(calls, patient, age)
+
+    worker._finish = noting
+    http.post(CHAT, json=chat_body())
+    assert capture.recorder.flush(SECONDS)
+    with worker._reading:
+        for _ in range(2 * MANY):
+            http.post(CHAT, json=chat_body())
+    assert capture.recorder.flush(SECONDS)
+    # One alone has time; of many those have it that are the last.
+    assert patience[0] == patience[-1] == worker_module._LATE
+    assert patience[1] <= worker_module._PATIENCE
+
+
 def test_one_that_is_read_soon_takes_those_before_it_along_in_their_order(capture_with, never, http):
     capture = capture_with()
     reached = _reading(capture, number=3)
