@@ -32,10 +32,10 @@ def terminated(intent: Intent) -> Record:
 
 def unread(intent: Intent, ending: Ending, pricer: Pricer) -> Record:
     """The call that ended and was not read any more. Its brief says what it used; no more of its reply is known."""
-    failed = _payload(intent)
     endpoint = endpoint_at(urlsplit(intent.facts.get("url", "")).path)
     if endpoint is None or endpoint.wire != intent.facts.get("wire"):
-        return _record(intent, intent.start_ns, failed)
+        return terminated(intent)
+    failed = _payload(intent)
     is_stream = ending.brief.startswith(b"data:")
     facts = endpoint.read_stream([ending.brief], False) if is_stream else endpoint.read_response(ending.brief, False)
     usage, error = facts.usage or Usage(), facts.error

@@ -32,18 +32,10 @@ def test_who_waits_wakes_each_time_it_was_set(kind):
 
 
 @KINDS
-def test_what_was_set_before_anybody_waits_is_heard(kind):
-    given = kind(0.001, 3600)
-    assert given.set()
-    thread = waiting(given)
-    thread.join(SECONDS)
-    assert not thread.is_alive()
-
-
-@KINDS
-def test_an_alarm_for_late_is_heard_late(kind):
-    given = kind(3600, 0.001)
-    assert given.set_late()
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_was_set_before_anybody_waits_is_heard_in_its_own_time(kind, is_late):
+    given = kind(3600, 0.001) if is_late else kind(0.001, 3600)
+    assert given.set_late() if is_late else given.set()
     thread = waiting(given)
     thread.join(SECONDS)
     assert not thread.is_alive()

@@ -112,7 +112,7 @@ def test_where_a_reply_was_split_makes_no_other_sum_and_content_is_nowhere(
 
 
 @pytest.mark.parametrize("case", [case for case in BRIEF if case.is_stream], ids=lambda case: case.name)
-def test_a_stream_that_was_cut_has_none(case: Case) -> None:
+def test_a_stream_that_was_cut_says_no_other_sum(case: Case) -> None:
     assert case.endpoint.brief is not None
     events = case.events
     for end in range(1, len(events)):

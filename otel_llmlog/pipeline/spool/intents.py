@@ -170,7 +170,6 @@ class Intents(HeldFile):
 
     def _pwrite(self, data: bytes, at: int) -> None:
         self.must_be_ours()
-        self.must_be_ours()
         while data:  # a write that came short is followed by one that fails and says why
             written = os.pwrite(self.fd, data, at)
             if not written:
