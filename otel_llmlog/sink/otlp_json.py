@@ -1,6 +1,7 @@
 """OTLP as JSON -> plain spans and log records.
 
-Always true: a span that is broken harms no other; unknown fields are passed over; 64-bit integers may be strings or
+Always true: a span that is broken harms no other; time and memory are linear in the bytes, whatever they hold: what is
+not of OTLP's shape is never built; unknown fields are passed over; 64-bit integers may be strings or
 numbers, enums names or numbers, ids hex or base64 (told by their length, since some senders write them as protobuf's
 own JSON mapping does). Source of the rules: the OTLP specification, "JSON Protobuf Encoding".
 """
@@ -9,22 +10,33 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
-from otel_llmlog.sink.protobuf import MayBeCall
-from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable, is_trace_copy
+from otel_llmlog.sink.protobuf import MOST_EVENTS, MayBeCall
+from otel_llmlog.sink.received import (
+    ATTRIBUTE,
+    CONTAINER,
+    MAX_DEPTH,
+    MOST,
+    TOO_MANY_VALUES,
+    UNKNOWN_SERVICE,
+    Received,
+    Room,
+    TooLarge,
+    TooManyValues,
+    Unreadable,
+    is_trace_copy,
+)
 
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable JSON of OTLP"
 # Bytes that a value has at least, with its name and what stands around it, on average.
-_LEAST_BYTES = 8
-# Levels of values in values that are read, as many as in protobuf.
-_MAX_DEPTH = 32
+_LEAST_BYTES = 12
 _KINDS = {
     f"SPAN_KIND_{name}": number
     for number, name in enumerate(("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))
@@ -32,74 +44,163 @@ _KINDS = {
 _CODES = {f"STATUS_CODE_{name}": number for number, name in enumerate(("UNSET", "OK", "ERROR"))}
 _UINT64 = 1 << 64
 _INT64 = 1 << 63
+# Characters of a double that is written as text.
+_LONGEST_DOUBLE = 400
+_ALL_BUT_QUOTES_AND_COMMAS = bytes(set(range(256)) - set(b'",'))
+# Bytes that are looked through at a time, so that what they are split into is small.
+_PIECE = 65_536
 
 
 class _Odd(Exception):  # noqa: N818 - it says what is odd
     """A span or log record is not as OTLP writes it."""
 
 
+# The shapes are closed: what has another type is refused while it is read, and unknown fields are passed over, so that
+# nothing takes more memory than these do. Names are OTLP's.
+_Number = int | float | str | None
+
+
+class _Array(msgspec.Struct, gc=False):
+    values: list[_Value | None] | None = None
+
+
+class _Pairs(msgspec.Struct, gc=False):
+    values: list[_Pair] | None = None
+
+
+class _Value(msgspec.Struct, gc=False):
+    stringValue: str | None = None  # noqa: N815
+    intValue: _Number = None  # noqa: N815
+    doubleValue: _Number = None  # noqa: N815
+    boolValue: bool | None = None  # noqa: N815
+    arrayValue: _Array | None = None  # noqa: N815
+    kvlistValue: _Pairs | None = None  # noqa: N815
+    bytesValue: str | None = None  # noqa: N815
+
+
+class _Pair(msgspec.Struct, gc=False):
+    key: str | None = None
+    value: _Value | None = None
+
+
+class _Resource(msgspec.Struct):
+    attributes: list[_Pair] | None = None
+
+
+class _Scope(msgspec.Struct):
+    name: str | None = None
+    version: str | None = None
+    attributes: list[_Pair] | None = None
+
+
+class _Event(msgspec.Struct):
+    name: str | None = None
+    timeUnixNano: _Number = None  # noqa: N815
+    attributes: list[_Pair] | None = None
+
+
+class _Status(msgspec.Struct):
+    code: _Number = None
+    message: str | None = None
+
+
+class _Span(msgspec.Struct):
+    traceId: str | None = None  # noqa: N815
+    spanId: str | None = None  # noqa: N815
+    parentSpanId: str | None = None  # noqa: N815
+    name: str | None = None
+    kind: _Number = None
+    startTimeUnixNano: _Number = None  # noqa: N815
+    endTimeUnixNano: _Number = None  # noqa: N815
+    attributes: list[_Pair] | None = None
+    events: list[msgspec.Raw] | None = None
+    status: _Status | None = None
+
+
+class _LogRecord(msgspec.Struct):
+    traceId: str | None = None  # noqa: N815
+    spanId: str | None = None  # noqa: N815
+    eventName: str | None = None  # noqa: N815
+    timeUnixNano: _Number = None  # noqa: N815
+    observedTimeUnixNano: _Number = None  # noqa: N815
+    body: _Value | None = None
+    attributes: list[_Pair] | None = None
+
+
 class _Scoped(msgspec.Struct):
-    scope: Any = None
+    scope: msgspec.Raw = msgspec.Raw()
     spans: list[msgspec.Raw] | None = None
-    logRecords: list[msgspec.Raw] | None = None  # noqa: N815 - OTLP's name
+    logRecords: list[msgspec.Raw] | None = None  # noqa: N815
 
 
 class _OfResource(msgspec.Struct):
-    resource: Any = None
-    scopeSpans: list[_Scoped] | None = None  # noqa: N815 - OTLP's name
-    scopeLogs: list[_Scoped] | None = None  # noqa: N815 - OTLP's name
+    resource: msgspec.Raw = msgspec.Raw()
+    scopeSpans: list[_Scoped] | None = None  # noqa: N815
+    scopeLogs: list[_Scoped] | None = None  # noqa: N815
 
 
 class _Request(msgspec.Struct):
-    resourceSpans: list[_OfResource] | None = None  # noqa: N815 - OTLP's name
-    resourceLogs: list[_OfResource] | None = None  # noqa: N815 - OTLP's name
+    resourceSpans: list[_OfResource] | None = None  # noqa: N815
+    resourceLogs: list[_OfResource] | None = None  # noqa: N815
 
 
 _request = msgspec.json.Decoder(_Request)
-_one = msgspec.json.Decoder(dict[str, Any])
+_span_of = msgspec.json.Decoder(_Span)
+_log_of = msgspec.json.Decoder(_LogRecord)
+_event_of = msgspec.json.Decoder(_Event)
+_resource_of = msgspec.json.Decoder(_Resource)
+_scope_of = msgspec.json.Decoder(_Scope)
+_UNREADABLE = (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError, TooManyValues)
 
 
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
     """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
-    for of_resource in _read(body).resourceSpans or ():
-        resource = _resource(of_resource.resource)
-        for of_scope in of_resource.scopeSpans or ():
-            name, version = _scope(of_scope.scope, "name"), _scope(of_scope.scope, "version")
+    room = Room(len(body))
+    for of_resource in _few(_read(body).resourceSpans):
+        resource = _resource(of_resource.resource, room)
+        for of_scope in _few(of_resource.scopeSpans):
+            by = _scope(of_scope.scope)
+            name, version = by.name or "", by.version or ""
             received.saw(len(of_scope.spans or ()))
-            if _is_passed_over(of_scope.scope):
+            if _is_passed_over(by, room):
                 continue
             for raw in of_scope.spans or ():
+                left = room.left
                 try:
-                    given = _one.decode(raw)
-                    pairs = _pairs(given.get("attributes"))
+                    given = _span_of.decode(raw)
+                    pairs = _pairs(given.attributes)
                     if may_be_call(name, pairs):
-                        received.add(_span(given, pairs, name, version, resource))
-                except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.refuse(_service(resource), _BROKEN)
+                        received.add(_span(given, pairs, name, version, resource, room))
+                except _UNREADABLE as error:
+                    room.left = left
+                    received.refuse(_service(resource), _why(error))
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
     """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
-    for of_resource in _read(body).resourceLogs or ():
-        resource = _resource(of_resource.resource)
-        for of_scope in of_resource.scopeLogs or ():
-            name = _scope(of_scope.scope, "name")
+    room = Room(len(body))
+    for of_resource in _few(_read(body).resourceLogs):
+        resource = _resource(of_resource.resource, room)
+        for of_scope in _few(of_resource.scopeLogs):
+            name = _scope(of_scope.scope).name or ""
             received.saw(len(of_scope.logRecords or ()))
             for raw in of_scope.logRecords or ():
+                left = room.left
                 try:
-                    given = _one.decode(raw)
-                    received.add(_log(given, name, resource))
-                except (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError):
-                    received.refuse(_service(resource), _BROKEN)
+                    received.add(_log(_log_of.decode(raw), name, resource, room))
+                except _UNREADABLE as error:
+                    room.left = left
+                    received.refuse(_service(resource), _why(error))
     return received
 
 
 def _read(body: bytes) -> _Request:
-    # Values of a byte or two would take thirty times their size in memory. Honest ones have names.
-    if body.count(b",") > max(len(body) // _LEAST_BYTES, MOST):
+    # Values of a byte or two would take thirty times their size in memory. What stands in texts is none.
+    most = max(len(body) // _LEAST_BYTES, MOST)
+    if body.count(b",") > most and _commas(body) > most:
         raise TooLarge
     try:
         return _request.decode(body)
@@ -107,22 +208,47 @@ def _read(body: bytes) -> _Request:
         raise Unreadable("the body is no readable JSON of OTLP") from None
 
 
-def _resource(given: Any) -> dict[str, Any]:
+def _commas(body: bytes) -> int:
+    """Commas that part values, without those in texts."""
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _ALL_BUT_QUOTES_AND_COMMAS)
+    number = in_text = 0
+    for at in range(0, len(bare), _PIECE):
+        parts = bare[at : at + _PIECE].split(b'"')
+        number += sum(map(len, parts[in_text::2]))
+        in_text = (in_text + len(parts) - 1) % 2
+    return number
+
+
+def _few(parts: Sequence[Any] | None) -> Sequence[Any]:
+    if parts is None:
+        return ()
+    if len(parts) > MOST:
+        raise TooLarge
+    return parts
+
+
+def _why(error: Exception) -> str:
+    return TOO_MANY_VALUES if isinstance(error, TooManyValues) else _BROKEN
+
+
+def _resource(raw: msgspec.Raw, room: Room) -> dict[str, Any]:
     try:
-        return _values(_pairs(given.get("attributes"))) if isinstance(given, dict) else {}
-    except _Odd:
+        return _values(_pairs((_resource_of.decode(raw) if raw else _Resource()).attributes), room)
+    except _UNREADABLE:
         return {}
 
 
-def _scope(scope: Any, field: str) -> str:
-    found = scope.get(field) if isinstance(scope, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def _is_passed_over(scope: Any) -> bool:
+def _scope(raw: msgspec.Raw) -> _Scope:
     try:
-        return isinstance(scope, dict) and is_trace_copy(_values(_pairs(scope.get("attributes"))))
-    except _Odd:
+        return _scope_of.decode(raw) if raw else _Scope()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Scope()
+
+
+def _is_passed_over(scope: _Scope, room: Room) -> bool:
+    try:
+        return bool(scope.attributes) and is_trace_copy(_values(_pairs(scope.attributes), room))
+    except (_Odd, TooManyValues):
         return False
 
 
@@ -131,107 +257,84 @@ def _service(resource: Mapping[str, Any]) -> str:
     return named if isinstance(named, str) and named else UNKNOWN_SERVICE
 
 
-def _span(given: dict[str, Any], pairs: dict[str, Any], scope: str, version: str, resource: dict[str, Any]) -> Span:
-    status = given.get("status")
-    status = status if isinstance(status, dict) else {}
+def _span(
+    given: _Span, pairs: dict[str, _Value | None], scope: str, version: str, resource: dict[str, Any], room: Room
+) -> Span:
+    status = given.status or _Status()
     return Span(
-        _id(given.get("traceId"), _TRACE_BYTES),
-        _id(given.get("spanId"), _SPAN_BYTES),
-        _id(given.get("parentSpanId"), _SPAN_BYTES) or None,
-        _text(given.get("name")),
-        _enum(given.get("kind"), _KINDS),
-        _time(given.get("startTimeUnixNano")),
-        _time(given.get("endTimeUnixNano")),
-        _values(pairs),
-        [_event(event) for event in _list(given.get("events"))],
-        _enum(status.get("code"), _CODES),
-        _text(status.get("message")),
+        _id(given.traceId, _TRACE_BYTES),
+        _id(given.spanId, _SPAN_BYTES),
+        _id(given.parentSpanId, _SPAN_BYTES) or None,
+        given.name or "",
+        _enum(given.kind, _KINDS),
+        _time(given.startTimeUnixNano),
+        _time(given.endTimeUnixNano),
+        _values(pairs, room),
+        [_event(event, room) for event in (given.events or ())[:MOST_EVENTS]],
+        _enum(status.code, _CODES),
+        status.message or "",
         scope,
         version,
         resource,
     )
 
 
-def _event(given: Any) -> Event:
-    if not isinstance(given, dict):
-        raise _Odd
-    attributes = _values(_pairs(given.get("attributes")))
-    return Event(_text(given.get("name")), _time(given.get("timeUnixNano")), attributes)
+def _event(raw: msgspec.Raw, room: Room) -> Event:
+    given = _event_of.decode(raw)
+    return Event(given.name or "", _time(given.timeUnixNano), _values(_pairs(given.attributes), room))
 
 
-def _log(given: dict[str, Any], scope: str, resource: dict[str, Any]) -> Log:
+def _log(given: _LogRecord, scope: str, resource: dict[str, Any], room: Room) -> Log:
     return Log(
-        _id(given.get("traceId"), _TRACE_BYTES),
-        _id(given.get("spanId"), _SPAN_BYTES),
-        _text(given.get("eventName")),
-        _time(given.get("timeUnixNano")) or _time(given.get("observedTimeUnixNano")),
-        _value(given.get("body"), _MAX_DEPTH),
-        _values(_pairs(given.get("attributes"))),
+        _id(given.traceId, _TRACE_BYTES),
+        _id(given.spanId, _SPAN_BYTES),
+        given.eventName or "",
+        _time(given.timeUnixNano) or _time(given.observedTimeUnixNano),
+        _value(given.body, room, MAX_DEPTH),
+        _values(_pairs(given.attributes), room),
         scope,
         resource,
     )
 
 
-def _list(given: Any) -> list[Any]:
-    if given is None:
-        return []
-    if not isinstance(given, list):
-        raise _Odd
-    return given
-
-
-def _pairs(given: Any) -> dict[str, Any]:
+def _pairs(given: list[_Pair] | None) -> dict[str, _Value | None]:
     """Attributes by name, their values as they stand."""
-    found = {}
-    for pair in _list(given):
-        if not isinstance(pair, dict):
-            raise _Odd
-        found[_text(pair.get("key"))] = pair.get("value")
-    return found
+    return {pair.key or "": pair.value for pair in given} if given else {}
 
 
-def _values(pairs: dict[str, Any]) -> dict[str, Any]:
-    return {name: _value(given, _MAX_DEPTH) for name, given in pairs.items()}
+def _values(pairs: dict[str, _Value | None], room: Room, depth: int = MAX_DEPTH) -> dict[str, Any]:
+    if len(pairs) > MOST:
+        raise TooManyValues
+    room.take(ATTRIBUTE * len(pairs))
+    return {name: _value(given, room, depth) for name, given in pairs.items()}
 
 
-def _value(given: Any, depth: int) -> Any:
+def _value(given: _Value | None, room: Room, depth: int) -> Any:
     if given is None:
         return None
-    if not isinstance(given, dict) or depth <= 0:
+    if given.stringValue is not None:
+        return given.stringValue
+    if given.intValue is not None:
+        return _integer(given.intValue)
+    if given.doubleValue is not None:
+        return _double(given.doubleValue)
+    if given.boolValue is not None:
+        return given.boolValue
+    if given.bytesValue is not None:
+        return _binary(given.bytesValue)
+    if given.arrayValue is None and given.kvlistValue is None:
+        return None
+    if depth <= 0:
         raise _Odd
-    for name, read in _READERS.items():
-        if (found := given.get(name)) is not None:
-            return read(found, depth - 1)
-    return None
+    if given.arrayValue is not None:
+        items = given.arrayValue.values or ()
+        room.take(CONTAINER + len(items))
+        return [_value(item, room, depth - 1) for item in items]
+    room.take(CONTAINER)
+    return _values(_pairs((given.kvlistValue or _Pairs()).values), room, depth - 1)
 
 
-def _array(given: Any, depth: int) -> list[Any]:
-    if not isinstance(given, dict):
-        raise _Odd
-    return [_value(item, depth) for item in _list(given.get("values"))]
-
-
-def _object(given: Any, depth: int) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise _Odd
-    return {name: _value(item, depth) for name, item in _pairs(given.get("values")).items()}
-
-
-def _text(given: Any) -> str:
-    if given is None:
-        return ""
-    if not isinstance(given, str):
-        raise _Odd
-    return given
-
-
-def _boolean(given: Any, _depth: int) -> bool:
-    if given.__class__ is not bool:
-        raise _Odd
-    return bool(given)
-
-
-def _integer(given: Any, _depth: int = 0) -> int:
+def _integer(given: float | str) -> int:
     if isinstance(given, str):
         # int() takes more than JSON's integers: underscores, spaces, digits of all scripts, thousands of them.
         if len(given) > 20 or not (given.isascii() and given.removeprefix("-").isdigit()):
@@ -244,39 +347,24 @@ def _integer(given: Any, _depth: int = 0) -> int:
     return int(given)
 
 
-def _double(given: Any, _depth: int) -> float:
-    if isinstance(given, str):
-        try:
-            return float(given)  # NaN, Infinity and -Infinity, too
-        except ValueError:
-            raise _Odd from None
-    if given.__class__ is not int and given.__class__ is not float:
+def _double(given: float | str) -> float:
+    # NaN, Infinity and -Infinity are texts.
+    if isinstance(given, str) and len(given) > _LONGEST_DOUBLE:
         raise _Odd
     try:
         return float(given)
-    except OverflowError:
+    except (ValueError, OverflowError):
         raise _Odd from None
 
 
-def _binary(given: Any, _depth: int) -> bytes:
+def _binary(given: str) -> bytes:
     try:
-        return base64.b64decode(_text(given), validate=True)
+        return base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         raise _Odd from None
 
 
-_READERS: dict[str, Callable[[Any, int], Any]] = {
-    "stringValue": lambda given, _depth: _text(given),
-    "intValue": _integer,
-    "doubleValue": _double,
-    "boolValue": _boolean,
-    "arrayValue": _array,
-    "kvlistValue": _object,
-    "bytesValue": _binary,
-}
-
-
-def _time(given: Any) -> int:
+def _time(given: _Number) -> int:
     if given is None:
         return 0
     found = _integer(given)
@@ -285,7 +373,7 @@ def _time(given: Any) -> int:
     return found
 
 
-def _enum(given: Any, names: dict[str, int]) -> int:
+def _enum(given: _Number, names: dict[str, int]) -> int:
     if given is None:
         return 0
     if isinstance(given, str) and given in names:
@@ -293,11 +381,11 @@ def _enum(given: Any, names: dict[str, int]) -> int:
     return _integer(given)
 
 
-def _id(given: Any, length: int) -> str:
+def _id(given: str | None, length: int) -> str:
     """An id as hex digits; empty where it is none (all zero, or of another length)."""
-    text = _text(given)
+    text = given or ""
     try:
-        found = bytes.fromhex(text) if len(text) == 2 * length else base64.b64decode(text, validate=True)
+        found = bytes.fromhex(text) if len(text) == 2 * length else base64.b64decode(text[: 4 * length], validate=True)
     except (binascii.Error, ValueError):
         return ""
     return found.hex() if len(found) == length and any(found) else ""

@@ -1,7 +1,7 @@
 """OTLP as protobuf -> plain spans and log records.
 
 Always true: a span that cannot be a call costs a look at the names of its attributes, no more; one that is broken
-harms no other; nesting is bounded by the parser (100 levels of messages).
+harms no other; time and memory are linear in the bytes, whatever they hold.
 """
 
 from __future__ import annotations
@@ -15,10 +15,24 @@ from google.protobuf.message import DecodeError
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
 from otel_llmlog.sink import wire
-from otel_llmlog.sink.received import MOST, UNKNOWN_SERVICE, Received, TooLarge, Unreadable, is_trace_copy
+from otel_llmlog.sink.received import (
+    ATTRIBUTE,
+    CONTAINER,
+    MAX_DEPTH,
+    MOST,
+    TOO_MANY_VALUES,
+    UNKNOWN_SERVICE,
+    Received,
+    Room,
+    TooLarge,
+    TooManyValues,
+    Unreadable,
+    is_trace_copy,
+)
 
 # First bytes of a value that is one string, one integer, one double, one truth value: field number and wire type.
-_STRING, _BOOLEAN, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
+_STRING, _BOOLEAN, _INTEGER, _DOUBLE, _ARRAY, _PAIRS = 0x0A, 0x10, 0x18, 0x21, 0x2A, 0x32
+_CONTAINERS = {_ARRAY, _PAIRS}
 _double = Struct("<d").unpack_from
 # The same of an attribute: its name, and then its value.
 _NAME, _VALUE = 0x0A, 0x12
@@ -33,7 +47,7 @@ _names: dict[bytes, str] = {}
 _MOST_KNOWN = 4096
 _SHORT = 128
 # Events of a span that are read. Those of a call have one for each exception, or for each message at most.
-_MOST_EVENTS = 1000
+MOST_EVENTS = 1000
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _BROKEN = "it is no readable protobuf"
 
@@ -43,44 +57,51 @@ MayBeCall = Callable[[str, Container[str]], bool]
 def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
     """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
-    parse = wire.Span.FromString
+    room = Room(len(body))
+    parse = wire.parsed
     for of_resource in _parts(wire.ResourceSpans, _parsed(wire.Traces, body).resources):
         resource: Mapping[str, Any] | None = None
         for of_scope in _parts(wire.ScopeSpans, of_resource.scopes):
-            scope, version = text(of_scope.scope.name), text(of_scope.scope.version)
+            by = _parsed(wire.Scope, of_scope.scope)
+            scope, version = text(by.name), text(by.version)
             raws = of_scope.spans
             received.saw(len(raws))
-            if of_scope.scope.attributes and _is_passed_over(of_scope.scope.attributes):
+            if by.attributes and _is_passed_over(by.attributes, room):
                 continue
             for raw in raws:
+                left = room.left
                 try:
-                    span = parse(raw)
+                    span = parse(wire.Span, raw)
                     if not may_be_call(scope, span.attributes):
                         continue
                     if resource is None:
-                        resource = attributes(of_resource.resource.attributes)
-                    received.add(_span(raw, span, scope, version, resource))
-                except DecodeError:
-                    received.refuse(_service(of_resource), _BROKEN)
+                        resource = _resource(of_resource, room)
+                    received.add(_span(raw, span, scope, version, resource, room))
+                except (DecodeError, TooManyValues) as error:
+                    room.left = left
+                    received.refuse(_service(of_resource), _why(error))
     return received
 
 
 def logs(body: bytes) -> Received[Log]:
     """The log records. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Log] = Received()
+    room = Room(len(body))
     for of_resource in _parts(wire.ResourceLogs, _parsed(wire.Logs, body).resources):
         resource: Mapping[str, Any] | None = None
         for of_scope in _parts(wire.ScopeLogs, of_resource.scopes):
-            scope = text(of_scope.scope.name)
+            scope = text(_parsed(wire.Scope, of_scope.scope).name)
             received.saw(len(of_scope.records))
             for raw in of_scope.records:
+                left = room.left
                 try:
-                    record = wire.LogRecord.FromString(raw)
+                    record = wire.parsed(wire.LogRecord, raw)
                     if resource is None:
-                        resource = attributes(of_resource.resource.attributes)
-                    received.add(_log(record, scope, resource))
-                except DecodeError:
-                    received.refuse(_service(of_resource), _BROKEN)
+                        resource = _resource(of_resource, room)
+                    received.add(_log(record, scope, resource, room))
+                except (DecodeError, TooManyValues) as error:
+                    room.left = left
+                    received.refuse(_service(of_resource), _why(error))
     return received
 
 
@@ -93,27 +114,37 @@ def _parts(kind: Any, raws: Sequence[bytes]) -> Iterator[Any]:
 
 def _parsed(kind: Any, body: bytes) -> Any:
     try:
-        return kind.FromString(body)
+        return wire.parsed(kind, body)
+    except wire.TooManyFields:
+        raise TooLarge from None
     except DecodeError:
         raise Unreadable("the body is no readable protobuf of OTLP") from None
 
 
+def _why(error: DecodeError | TooManyValues) -> str:
+    return TOO_MANY_VALUES if isinstance(error, TooManyValues | wire.TooManyFields) else _BROKEN
+
+
+def _resource(of_resource: Any, room: Room) -> Mapping[str, Any]:
+    return attributes(wire.parsed(wire.Resource, of_resource.resource).attributes, room)
+
+
 def _service(of_resource: Any) -> str:
     try:
-        named = attributes(of_resource.resource.attributes).get("service.name")
-    except DecodeError:
+        named = _resource(of_resource, Room(0)).get("service.name")
+    except (DecodeError, TooManyValues):
         named = None
     return named if isinstance(named, str) and named else UNKNOWN_SERVICE
 
 
-def _is_passed_over(pairs: Sequence[bytes]) -> bool:
+def _is_passed_over(pairs: Sequence[bytes], room: Room) -> bool:
     try:
-        return is_trace_copy(attributes(pairs))
-    except DecodeError:
+        return is_trace_copy(attributes(pairs, room))
+    except (DecodeError, TooManyValues):
         return False
 
 
-def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str, Any]) -> Span:
+def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str, Any], room: Room) -> Span:
     status = span.status
     return Span(
         _id(span.trace_id, _TRACE_BYTES),
@@ -123,8 +154,8 @@ def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str
         span.kind,
         span.start,
         span.end,
-        attributes(wire.SpanAttributes.FromString(raw).attributes),
-        [_event(event) for event in span.events[:_MOST_EVENTS]] if span.events else (),
+        attributes(wire.SpanAttributes.FromString(raw).attributes, room),
+        [_event(event, room) for event in span.events[:MOST_EVENTS]] if span.events else (),
         status.code,
         text(status.message),
         scope,
@@ -133,19 +164,19 @@ def _span(raw: bytes, span: Any, scope: str, version: str, resource: Mapping[str
     )
 
 
-def _event(raw: bytes) -> Event:
-    event = wire.Event.FromString(raw)
-    return Event(text(event.name), event.time, attributes(event.attributes))
+def _event(raw: bytes, room: Room) -> Event:
+    event = wire.parsed(wire.Event, raw)
+    return Event(text(event.name), event.time, attributes(event.attributes, room))
 
 
-def _log(record: Any, scope: str, resource: Mapping[str, Any]) -> Log:
+def _log(record: Any, scope: str, resource: Mapping[str, Any], room: Room) -> Log:
     return Log(
         _id(record.trace_id, _TRACE_BYTES),
         _id(record.span_id, _SPAN_BYTES),
         text(record.event_name),
         record.time or record.observed,
-        value(record.body),
-        attributes(record.attributes),
+        value(record.body, room),
+        attributes(record.attributes, room),
         scope,
         resource,
     )
@@ -161,10 +192,11 @@ def text(given: str | bytes) -> str:
     return given if given.__class__ is str else given.decode("utf-8", "replace")  # type: ignore[union-attr] # its class tells, hot
 
 
-def attributes(pairs: Sequence[bytes]) -> dict[str, Any]:
-    """Attributes by name, the last of each name. Raises DecodeError, also when there are too many. The hot path."""
+def attributes(pairs: Sequence[bytes], room: Room) -> dict[str, Any]:
+    """Attributes by name, the last of each name. Raises DecodeError, TooManyValues. The hot path."""
     if len(pairs) > MOST:
-        raise DecodeError
+        raise TooManyValues
+    room.take(ATTRIBUTE * len(pairs))
     found: dict[str, Any] = {}
     known, named = _known.get, _names.get
     for raw in pairs:
@@ -184,17 +216,17 @@ def attributes(pairs: Sequence[bytes]) -> dict[str, Any]:
                 elif kind == _INTEGER and len(raw) == end + 5 and raw[end + 3] >= 0x80 > raw[end + 4]:
                     found[name] = raw[end + 3] - 0x80 | raw[end + 4] << 7
                 else:
-                    found[name] = worth = value(raw[end + 2 :])
+                    found[name] = worth = value(raw[end + 2 :], room)
                     _remember(raw, name, worth)
                 continue
         except (IndexError, UnicodeDecodeError):
             pass
-        name, found_value = _pair(raw)
+        name, found_value = _pair(raw, room)
         found[name] = found_value
     return found
 
 
-def _pair(raw: bytes) -> tuple[str, Any]:
+def _pair(raw: bytes, room: Room) -> tuple[str, Any]:
     """One attribute, read by the book. Its name is known from then on."""
     pair = wire.Pair.FromString(raw)
     name = text(pair.key)[:MAX_NAME]
@@ -203,7 +235,7 @@ def _pair(raw: bytes) -> tuple[str, Any]:
         if len(_names) >= _MOST_KNOWN:
             _names.clear()
         _names[bytes((_NAME, size)) + name.encode()] = name
-    return name, _value(pair.value)
+    return name, value(pair.value, room)
 
 
 def _remember(raw: bytes, name: str, worth: Any) -> None:
@@ -217,9 +249,11 @@ def _remember(raw: bytes, name: str, worth: Any) -> None:
         _known[raw] = name, worth
 
 
-def value(raw: bytes) -> Any:
-    """One value as it stands on the wire. Raises DecodeError."""
+def value(raw: bytes, room: Room, depth: int = MAX_DEPTH) -> Any:
+    """One value as it stands on the wire. Raises DecodeError, TooManyValues."""
     size = len(raw)
+    if not size:
+        return None
     if size > 1:
         kind, first = raw[0], raw[1]
         if kind == _STRING and first == size - 2 and first < 0x80:
@@ -232,10 +266,9 @@ def value(raw: bytes) -> Any:
             return first - 0x80 | raw[2] << 7
         if kind == _BOOLEAN and size == 2 and first < 2:
             return first == 1
-    return _value(wire.Value.FromString(raw))
-
-
-def _value(of: Any) -> Any:
+        if kind in _CONTAINERS and first == size - 2 and first < 0x80:
+            return _array(raw[2:], room, depth) if kind == _ARRAY else _pairs(raw[2:], room, depth)
+    of = wire.parsed(wire.Value, raw)
     which = of.WhichOneof("of")
     if which is None:
         return None
@@ -243,7 +276,26 @@ def _value(of: Any) -> Any:
     if which == "string":
         return text(given)
     if which == "array":
-        return [_value(item) for item in given.values]
-    if which == "pairs":
-        return {text(pair.key): _value(pair.value) for pair in given.values}
-    return given
+        return _array(given, room, depth)
+    return _pairs(given, room, depth) if which == "pairs" else given
+
+
+def _array(raw: bytes, room: Room, depth: int) -> list[Any]:
+    inner = _inner(raw, depth)
+    room.take(CONTAINER + len(inner))
+    return [value(one, room, depth - 1) for one in inner]
+
+
+def _pairs(raw: bytes, room: Room, depth: int) -> dict[str, Any]:
+    inner = _inner(raw, depth)
+    room.take(CONTAINER + ATTRIBUTE * len(inner))
+    pairs = map(wire.Pair.FromString, inner)
+    return {text(pair.key): value(pair.value, room, depth - 1) for pair in pairs}
+
+
+def _inner(raw: bytes, depth: int) -> Sequence[bytes]:
+    """What is in an array or a map. Raises DecodeError."""
+    if depth <= 0:
+        raise DecodeError
+    inner: Sequence[bytes] = wire.parsed(wire.Values, raw).values
+    return inner

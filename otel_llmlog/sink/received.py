@@ -22,6 +22,36 @@ _MOST_OF_ANY = 400_000
 _MOST_NAME = 512
 
 
+# Bytes on the wire that a value has at least, on average over a request: what is read of it takes some 50 bytes in
+# memory then for 4 on the wire. Honest ones have names and texts.
+_BYTES_OF_VALUE = 4
+# Such values that an attribute is worth: its name takes memory, too. And what an array or a map adds.
+ATTRIBUTE, CONTAINER = 4, 6
+# Levels of values in values that are read.
+MAX_DEPTH = 32
+TOO_MANY_VALUES = "it holds too many values for its size"
+
+
+class TooManyValues(Exception):  # noqa: N818 - it says what is wrong
+    """A span or log record would take far more memory than bytes on the wire."""
+
+
+class Room:
+    """How many values may still be read of a request. What one that is refused has taken is given back."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        """`size`: bytes of the request."""
+        self.left = size // _BYTES_OF_VALUE + MOST
+
+    def take(self, number: int) -> None:
+        """So many more are read. Raises TooManyValues."""
+        self.left -= number
+        if self.left < 0:
+            raise TooManyValues
+
+
 class Unreadable(Exception):  # noqa: N818 - it says what is wrong
     """A whole request that is no OTLP. The argument says why and quotes nothing of it."""
 

@@ -183,4 +183,5 @@ class Receiver:
 
 def too_large(limit: int) -> str:
     """What is said of a request over the limit."""
-    return f"the request is larger than {limit} bytes, or has more than {MOST} calls: send smaller batches"
+    most = f"{limit} bytes, or has more than {MOST} calls or too many values"
+    return f"the request is larger than {most}: send smaller batches"

@@ -4,7 +4,7 @@ Two things differ from OpenTelemetry's own classes, and both are for speed and f
 a map of name to undecoded value at first, so that one look tells whether it has an attribute, and nothing is built for
 the others (a map entry is, on the wire, a message of a key and a value); where all are wanted they are undecoded pairs.
 Spans, events and log records are undecoded bytes, so that a broken one is refused alone; so is all that there may be
-many of, since a message of two bytes takes fifty in memory. Field numbers are those of
+many of or that may hold such, since a message of two bytes takes fifty in memory. Field numbers are those of
 opentelemetry-proto 1.x (`trace.proto`, `logs.proto`, `common.proto`), which are stable. Syntax is proto2's: text that
 is no UTF-8 comes as bytes then, instead of making the whole unreadable.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 _PACKAGE = "otel_llmlog.sink"
 _F = descriptor_pb2.FieldDescriptorProto
@@ -30,11 +31,11 @@ _SCALARS = {
 # message -> field -> (type, number). A `*` is repeated, `map` is of string to bytes, a capital letter a message.
 _MESSAGES = {
     "Traces": {"resources": ("*bytes", 1)},
-    "ResourceSpans": {"resource": ("Resource", 1), "scopes": ("*bytes", 2)},
-    "ScopeSpans": {"scope": ("Scope", 1), "spans": ("*bytes", 2)},
+    "ResourceSpans": {"resource": ("bytes", 1), "scopes": ("*bytes", 2)},
+    "ScopeSpans": {"scope": ("bytes", 1), "spans": ("*bytes", 2)},
     "Logs": {"resources": ("*bytes", 1)},
-    "ResourceLogs": {"resource": ("Resource", 1), "scopes": ("*bytes", 2)},
-    "ScopeLogs": {"scope": ("Scope", 1), "records": ("*bytes", 2)},
+    "ResourceLogs": {"resource": ("bytes", 1), "scopes": ("*bytes", 2)},
+    "ScopeLogs": {"scope": ("bytes", 1), "records": ("*bytes", 2)},
     "Resource": {"attributes": ("*bytes", 1)},
     "Scope": {"name": ("string", 1), "version": ("string", 2), "attributes": ("*bytes", 3)},
     "Span": {
@@ -66,13 +67,12 @@ _MESSAGES = {
         "boolean": ("bool", 2),
         "integer": ("int64", 3),
         "double": ("double", 4),
-        "array": ("Array", 5),
-        "pairs": ("Pairs", 6),
+        "array": ("bytes", 5),
+        "pairs": ("bytes", 6),
         "binary": ("bytes", 7),
     },
-    "Array": {"values": ("*Value", 1)},
-    "Pairs": {"values": ("*Pair", 1)},
-    "Pair": {"key": ("string", 1), "value": ("Value", 2)},
+    "Values": {"values": ("*bytes", 1)},
+    "Pair": {"key": ("string", 1), "value": ("bytes", 2)},
 }
 # Values of which one has one: the last on the wire counts.
 _ONE_OF = {"Value"}
@@ -128,5 +128,58 @@ Span: Any = _made["Span"]
 SpanAttributes: Any = _made["SpanAttributes"]
 Event: Any = _made["Event"]
 LogRecord: Any = _made["LogRecord"]
+Resource: Any = _made["Resource"]
+Scope: Any = _made["Scope"]
 Pair: Any = _made["Pair"]
 Value: Any = _made["Value"]
+Values: Any = _made["Values"]
+
+
+# Bytes of a message below which the parser's own lists are small, whatever it holds.
+_SMALL = 1 << 20
+# Fields that a larger one may have: more than any request may hold spans.
+_MOST_FIELDS = 400_000
+# Bits of a length beyond which there is none: a number that grows without end costs quadratic time.
+_LONGEST = 63
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+class TooManyFields(DecodeError):  # type: ignore[misc] # noqa: N818 - untyped in the library; it says what is wrong
+    """A message has so many fields that the parser would fill memory with them."""
+
+
+def parsed(kind: Any, raw: bytes) -> Any:
+    """The message. Raises DecodeError, TooManyFields."""
+    if len(raw) > _SMALL and not _has_few_fields(raw):
+        raise TooManyFields
+    return kind.FromString(raw)
+
+
+def _has_few_fields(raw: bytes) -> bool:
+    at, end = 0, len(raw)
+    try:
+        for _ in range(_MOST_FIELDS):
+            if at >= end:
+                return True
+            kind = raw[at] & 7
+            while raw[at] & 0x80:
+                at += 1
+            at += 1
+            if kind == _LENGTH:
+                size, shift = raw[at], 7
+                if size & 0x80:
+                    size &= 0x7F
+                    while raw[at] & 0x80 and shift < _LONGEST:
+                        at += 1
+                        size |= (raw[at] & 0x7F) << shift
+                        shift += 7
+                at += size + 1
+            elif kind == _VARINT:
+                while raw[at] & 0x80:
+                    at += 1
+                at += 1
+            else:
+                at += {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
+    except IndexError:
+        return True  # it ends in the middle, which the parser says
+    return at >= end

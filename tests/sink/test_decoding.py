@@ -216,7 +216,7 @@ def test_a_span_that_cannot_be_a_call_is_counted_and_not_decoded() -> None:
 
 def test_a_request_of_a_great_many_of_the_smallest_spans_is_too_large() -> None:
     """They would fill memory, and dead letters: in 16 MiB there is room for a million of them."""
-    smallest = b"\x4a\x04\x0a\x02ab"
+    smallest = _field(0x2A, b"its name") + b"\x4a\x04\x0a\x02ab"
     with pytest.raises(TooLarge):
         protobuf.traces(_field(0x0A, _field(0x12, _field(0x12, smallest) * 20_001)), ANY)
     with pytest.raises(TooLarge):

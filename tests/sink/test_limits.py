@@ -15,7 +15,9 @@ from tests.store.records import record, records
 
 GIGABYTE = 1 << 30
 MOST_GROWTH = 50 << 20
-TOO_LARGE = "the request is larger than 16777216 bytes, or has more than 20000 calls: send smaller batches"
+TOO_LARGE = (
+    "the request is larger than 16777216 bytes, or has more than 20000 calls or too many values: send smaller batches"
+)
 
 
 @pytest.fixture(scope="module")
