@@ -13,14 +13,14 @@ from typing import Any
 from opentelemetry import context as otel_context, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import NonRecordingSpan, SpanContext, Tracer
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Tracer
 
 from otel_llmlog import emit
 from otel_llmlog.capture import baggage, context as app_context, forms, intent
 from otel_llmlog.capture.call import Call, Ended
-from otel_llmlog.capture.ids import ids_of
+from otel_llmlog.capture.ids import Ids, ids_of
 from otel_llmlog.capture.reading import Reader
-from otel_llmlog.capture.spans import SPAN_KEY, Spans
+from otel_llmlog.capture.spans import SPAN_KEY, Spans, Untold, untold
 from otel_llmlog.capture.worker import Outlet, ReadingWorker
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
@@ -82,13 +82,11 @@ class Recorder:
                 stacked = outer.get(_CALL_KEY)
                 if isinstance(stacked, Call) and _is_same(stacked.url, url):
                     return None
-                if not is_instrumentation_enabled():
-                    return None
             start_ns = time.time_ns()
             if body is not None and len(body) > self._settings.max_body_bytes:
                 body = None
             parent = outer if _last_failed.get() is None else self._parent(outer, request)
-            span, ids = self._spans.start(endpoint.operation, parent, start_ns)
+            span, ids = self._span(endpoint.operation, parent, start_ns)
             call = Call(
                 endpoint,
                 request,
@@ -110,14 +108,26 @@ class Recorder:
             if netloc not in self._llm_hosts and len(self._llm_hosts) < _MAX_HOSTS:
                 self._llm_hosts.add(netloc)
             inner = baggage.without(outer) if outer else outer
+            if isinstance(span, Untold):
+                return call, Context({**inner, _CALL_KEY: call})
             return call, Context({**inner, SPAN_KEY: span, _CALL_KEY: call})
         except Exception as error:  # whatever goes wrong with us, the app's request goes out
             self._stats.error("begin", error)
             return None
 
+    def _span(self, name: str, parent: Context, start_ns: int) -> tuple[Span, Ids]:
+        """The call's span. A call has its row without one, too: where it is not wanted, or cannot be started."""
+        if parent and not is_instrumentation_enabled():
+            return untold(parent)
+        try:
+            return self._spans.start(name, parent, start_ns)
+        except Exception as error:  # span processors and samplers of the app's run in there
+            self._stats.error("span", error)
+            return untold(parent)
+
     def _read_batch(self, request: Any, *, is_async: bool) -> tuple[Call, Context] | None:
         """The reading of a batch or of its results: no call itself, so it has neither a span nor an intent."""
-        if not batches.recognise(request.url.path) or not is_instrumentation_enabled():
+        if not batches.recognise(request.url.path):
             return None
         outer = otel_context.get_current()
         stacked = outer.get(_CALL_KEY)
@@ -185,8 +195,12 @@ class Recorder:
     def take(self, payload: CallPayload, outer: Context) -> None:
         """Take in a call that another library saw from end to end; its times are those of the payload."""
         start_ns, end_ns = (round(at * 1e6) * 1000 for at in (payload.startTime, payload.endTime))
-        span = self._spans.start_now(payload.operation, outer, start_time=start_ns)
-        ids = ids_of(span, outer)
+        try:
+            span = self._spans.start_now(payload.operation, outer, start_time=start_ns)
+            ids = ids_of(span, outer)
+        except Exception as error:  # as above
+            self._stats.error("span", error)
+            span, ids = untold(outer)
         payload = payload.model_copy(update={"trace_id": trace.format_trace_id(ids.trace_id)})
         attributes = llmlog.encode(payload)
         self._stats.count("captured")

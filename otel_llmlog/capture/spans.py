@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import SpanProcessor, Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
-from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
 from opentelemetry.util import types
 
 from otel_llmlog.capture.ids import Ids, ids_of
@@ -110,6 +110,16 @@ class Spans:
         return TraceFlags(_SAMPLED | random)
 
 
+class Untold(NonRecordingSpan):
+    """Of a call that OpenTelemetry is not told of: it has a place in its trace, and nothing else."""
+
+
+def untold(outer: Context) -> tuple[Untold, Ids]:
+    """A place below the span of this context, or in a trace of its own."""
+    ids = ids_of(trace.INVALID_SPAN, outer)
+    return Untold(SpanContext(ids.trace_id, ids.span_id, is_remote=False)), ids
+
+
 def _is_blind(processor: SpanProcessor) -> bool:
     """Whether a span processor does nothing with spans that end."""
     return all(
@@ -164,9 +174,15 @@ class LateSpan(Span):
         span = self._span
         if span is None:
             # Of two threads that need it at once, both get the span of one.
-            span = vars(self).setdefault("_made", self._spans.make(self))
+            span = vars(self).setdefault("_made", self._make())
             self._span = span
         return span
+
+    def _make(self) -> Span:
+        try:
+            return self._spans.make(self)
+        except Exception:  # of a span processor that came meanwhile: the app touches the span in the middle of its call
+            return NonRecordingSpan(self.get_span_context())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_made":

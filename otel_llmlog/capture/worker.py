@@ -31,6 +31,7 @@ from otel_llmlog.capture import alarm as alarms
 from otel_llmlog.capture.call import Call, Ended
 from otel_llmlog.capture.ids import Ids
 from otel_llmlog.capture.reading import Reader
+from otel_llmlog.capture.spans import Untold
 from otel_llmlog.config import CaptureSettings
 from otel_llmlog.dialects import llmlog
 from otel_llmlog.dialects.llmlog import Attributes
@@ -328,6 +329,8 @@ class ReadingWorker:
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, [], 0
         patient_until = time.monotonic() + _PATIENCE
         for span, context, payload, attributes, end_ns in unsaid:
+            if isinstance(span, Untold):
+                continue
             try:
                 with forks.held_off():
                     emit.end_span(span, payload, attributes, end_ns)
@@ -345,7 +348,10 @@ class ReadingWorker:
             self._stats.error("read", error)
             self._stats.dropped("unreadable_call")
             self._outlet.forget(call.ticket)
-            call.span.end(call.end_ns)
+            try:
+                call.span.end(call.end_ns)
+            except Exception as raised:  # of a span processor of the app's
+                self._stats.error("emit", raised)
             return None
         self._pending_bytes -= held
         return call, payload, ended

@@ -9,8 +9,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
 from otel_llmlog import emit
@@ -119,6 +120,84 @@ async def test_the_http_span_of_the_library_is_the_child_of_ours(capture, http):
     assert [span.parent.span_id for span in ours] == [app.context.span_id] * 2
     assert [span.parent.span_id for span in http_spans] == [span.context.span_id for span in ours]
     assert len(capture.records()) == 2
+
+
+class Broken(SpanProcessor):
+    """An app's own span processor, with a fault."""
+
+    def __init__(self, *hooks):
+        self.hooks = hooks
+
+    def on_start(self, span, parent_context=None):
+        if "start" in self.hooks:
+            raise RuntimeError("on_start")
+
+    def on_end(self, span):
+        if "end" in self.hooks:
+            raise RuntimeError("on_end")
+
+
+class BrokenSampler(Sampler):
+    def should_sample(self, *args, **kwargs):
+        raise RuntimeError("should_sample")
+
+    def get_description(self):
+        return "broken"
+
+
+@pytest.mark.parametrize("hooks", [("start",), ("end",), ("start", "end")], ids="+".join)
+async def test_a_span_processor_that_raises_costs_neither_the_call_nor_its_row(capture_with, http, hooks):
+    capture = capture_with()
+    capture.tracer_provider.add_span_processor(Broken(*hooks))
+    await http.post()
+    await http.read(await http.open())
+    with pytest.raises(ZeroDivisionError):
+        with trace.use_span(NonRecordingSpan(SpanContext(7, 8, is_remote=False)), record_exception=False):
+            await http.post()
+            raise ZeroDivisionError
+    capture.tracer_provider.add_span_processor(Broken())  # the next call is looked at anew
+    await http.post()
+    records = capture.records()
+    assert len(records) == 4
+    assert records[2].ids[::2] == (f"{7:032x}", f"{8:016x}")
+    assert {record.attributes["llmlog.status"] for record in records} == {"success"}
+
+
+async def test_a_span_processor_that_comes_in_the_middle_of_a_call_and_raises_does_not_cost_it(capture_with, http):
+    """Who touches the current span has it made then."""
+    capture = capture_with()
+
+    def touch(*_):
+        capture.tracer_provider.add_span_processor(Broken("start"))
+        trace.get_current_span().set_attribute("app", 1)
+
+    async def touch_async(*_):
+        touch()
+
+    await http.post()
+    http.client.event_hooks = {"request": [touch_async if http.is_async else touch]}
+    await http.post()
+    assert len(capture.records()) == 2
+
+
+async def test_a_sampler_that_raises_costs_neither_the_call_nor_its_row(capture_with, http):
+    capture = capture_with(tracer_provider=TracerProvider(sampler=BrokenSampler()))
+    await http.post()
+    assert [record.attributes["llmlog.status"] for record in capture.records()] == ["success"]
+
+
+async def test_suppressed_instrumentation_leaves_out_the_span_and_keeps_the_row(capture, http):
+    """Others suppress what is inside their spans (logfire does): the row must not depend on it."""
+    tracer = capture.tracer_provider.get_tracer("other")
+    with tracer.start_as_current_span("other") as above, suppress_instrumentation():
+        await http.post()
+        await http.read(await http.open(chat_body(stream=True, stream_options=USAGE)))
+    assert [span.name for span in capture.spans()] == ["other"]
+    records = capture.records()
+    assert [record.attributes["llmlog.status"] for record in records] == ["success"] * 2
+    assert {record.ids[::2] for record in records} == {hexes(above.get_span_context())}
+    assert len({record.ids[1] for record in records}) == 2
+    assert not [name for name in capture.stats.snapshot() if name.startswith("error")]
 
 
 async def test_our_span_is_no_longer_current_after_the_call(capture, http):
