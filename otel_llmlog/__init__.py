@@ -11,12 +11,15 @@ from otel_llmlog.errors import (
     StoreUnavailable,
     UnknownResponse,
 )
+from otel_llmlog.frozen import FlushASGI, FlushWSGI, flush_after
 from otel_llmlog.recall import ahistory, history
 
 __all__ = [
     "AuditNotRecorded",
     "ConfigError",
     "ContentNotStored",
+    "FlushASGI",
+    "FlushWSGI",
     "LLMLogError",
     "LLMLogInstrumentor",
     "RowRejected",
@@ -25,6 +28,7 @@ __all__ = [
     "ahistory",
     "context",
     "flush",
+    "flush_after",
     "history",
     "instrument",
     "uninstrument",

@@ -58,9 +58,11 @@ class Runtime:
 
     def flush(self, timeout: float) -> bool:
         """Wait until every call that has ended is stored; False when that took longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         read = self.recorder.flush(timeout)
-        forwarded = watching.flush(timeout)
-        return (self.worker is None or self.worker.flush(timeout)) and read and forwarded
+        forwarded = watching.flush(max(0.0, deadline - time.monotonic()))
+        left = max(0.0, deadline - time.monotonic())
+        return (self.worker is None or self.worker.flush(left)) and read and forwarded
 
     def unstored(self, needle: str, wanted: Callable[[Record], bool]) -> list[Record]:
         """Calls of this process that have ended, hold this text, are wanted and may not be stored yet."""
