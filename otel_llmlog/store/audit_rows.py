@@ -89,16 +89,10 @@ def append(
         except (RowRejected, ValueError) as error:
             rejected.append((record, str(error) if isinstance(error, RowRejected) else "a value is not storable"))
     return sum(
-        _append(connection, found[start : start + _AT_ONCE], rejected, _limits(seconds))
+        _append(
+            connection, found[start : start + _AT_ONCE], rejected, connect.Limits(seconds, min(10.0, seconds), seconds)
+        )
         for start in range(0, len(found), _AT_ONCE)
-    )
-
-
-def _limits(seconds: float) -> str:
-    milliseconds = max(1, round(seconds * 1000))
-    return (
-        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {min(10_000, milliseconds)}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
     )
 
 
@@ -106,11 +100,10 @@ def _append(
     connection: psycopg.Connection[Any],
     found: list[tuple[Record, str]],
     rejected: list[tuple[Record, str]],
-    limits: str,
+    limits: connect.Limits,
 ) -> int:
     try:
-        with connection.transaction():
-            connection.execute(limits)
+        with connect.transaction(connection, limits):
             return len(connection.execute(_INSERT, (f"[{','.join(text for _, text in found)}]",)).fetchall())
     except psycopg.Error as error:
         if not failure(error).of_the_row:

@@ -50,7 +50,6 @@ def check(url: str, *, limit: int = 1000, connect_timeout: int = 10) -> Report:
     """Sum up the rows anew and compare; tells `limit` differences of each table at most. Raises StoreUnavailable."""
     with _connected(url, connect_timeout) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        connection.execute(text("SET LOCAL timezone = 'UTC'"))
         extent = connection.execute(text(sql.queries()["check_extent"])).mappings().one()
         differences = [
             Difference(table, {name: row[name] for name in key}, _line(row["found"]), _line(row["expected"]))

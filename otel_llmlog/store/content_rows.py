@@ -13,6 +13,7 @@ import psycopg
 
 from otel_llmlog.dialects.contents import MESSAGES, RESPONSE
 from otel_llmlog.pipeline.record import Record
+from otel_llmlog.store import connect
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.values import Odd, document
 
@@ -24,10 +25,8 @@ _Key = tuple[str, str]
 _Found = tuple[_Key, str | None, str | None, list[Record]]
 
 
-def append(
-    connection: psycopg.Connection[Any], records: Sequence[Record], rejected: list[tuple[Record, str]], limits: str
-) -> int:
-    """Store contents; answers how many were taken. `limits`: SQL that opens a transaction. Raises psycopg's errors."""
+def append(connection: psycopg.Connection[Any], records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
+    """Store contents; answers how many were taken. Raises psycopg's errors."""
     by_span: dict[_Key, list[Record]] = {}
     for record in records:
         try:
@@ -40,8 +39,7 @@ def append(
             by_span.setdefault((record.trace_id, record.span_id), []).append(record)
     found = [(key, _joined(own, MESSAGES), _joined(own, RESPONSE), own) for key, own in sorted(by_span.items())]
     return sum(
-        _append(connection, found[start : start + _AT_ONCE], rejected, limits)
-        for start in range(0, len(found), _AT_ONCE)
+        _append(connection, found[start : start + _AT_ONCE], rejected) for start in range(0, len(found), _AT_ONCE)
     )
 
 
@@ -58,16 +56,13 @@ def _joined(records: Sequence[Record], key: str) -> str | None:
     return json.dumps(joined, ensure_ascii=False)
 
 
-def _append(
-    connection: psycopg.Connection[Any], found: list[_Found], rejected: list[tuple[Record, str]], limits: str
-) -> int:
+def _append(connection: psycopg.Connection[Any], found: list[_Found], rejected: list[tuple[Record, str]]) -> int:
     if not found:
         return 0
     keys, messages, responses, _ = zip(*found, strict=True)
     traces, spans = zip(*keys, strict=True)
     try:
-        with connection.transaction():
-            connection.execute(limits)
+        with connect.transaction(connection):
             connection.execute(_ADD, (list(traces), list(spans), list(messages), list(responses)))
             return sum(len(own) for *_, own in found)
     except psycopg.Error as error:
@@ -77,4 +72,4 @@ def _append(
             rejected += [(record, failure(error).advice) for record in found[0][-1]]
             return 0
     middle = len(found) // 2
-    return _append(connection, found[:middle], rejected, limits) + _append(connection, found[middle:], rejected, limits)
+    return _append(connection, found[:middle], rejected) + _append(connection, found[middle:], rejected)

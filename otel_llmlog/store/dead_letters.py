@@ -47,7 +47,7 @@ class Letter(NamedTuple):
 
 def keep(connection: psycopg.Connection[Any], rejected: Sequence[tuple[Record, str]]) -> None:
     """Put records aside in one transaction of their own. Raises psycopg's errors."""
-    with connection.transaction(), connection.cursor() as cursor:
+    with connect.transaction(connection), connection.cursor() as cursor:
         cursor.executemany(_KEEP, [_letter(record, reason) for record, reason in rejected])
 
 
@@ -62,7 +62,11 @@ class DeadLetters:
         """Letters by id, oldest first; `ids` restricts them to some."""
         query = f"SELECT {_COLUMNS} FROM llmlog.dead_letters WHERE id > %s AND (%s::bigint[] IS NULL OR id = ANY (%s))"  # noqa: S608 - constants
         chosen = None if ids is None else list(ids)
-        with self._connected() as connection, connection.cursor(row_factory=class_row(Letter)) as cursor:
+        with (
+            self._connected() as connection,
+            connect.transaction(connection),
+            connection.cursor(row_factory=class_row(Letter)) as cursor,
+        ):
             return cursor.execute(f"{query} ORDER BY id LIMIT %s", (after, chosen, chosen, limit)).fetchall()
 
     def retry(self, exporter: Exporter, ids: Sequence[int] | None = None) -> Delivery:
@@ -83,7 +87,7 @@ class DeadLetters:
                 for letter, record in zip(letters, records, strict=True)
                 if id(record) in reasons
             ]
-            with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+            with self._connected() as connection, connect.transaction(connection), connection.cursor() as cursor:
                 cursor.execute("DELETE FROM llmlog.dead_letters WHERE id = ANY (%s)", (stored,))
                 cursor.executemany(
                     "UPDATE llmlog.dead_letters SET reason = %s, retried_at = now() WHERE id = %s", refused

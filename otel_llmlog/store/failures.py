@@ -30,7 +30,7 @@ class Failure(NamedTuple):
 # longest match wins: https://www.postgresql.org/docs/current/errcodes-appendix.html
 TRY_AGAIN = {
     "08": "the connection broke; it is made anew",
-    "25": "the database takes no writes now: is it a standby?",
+    "25": "the database takes no writes now: is it a standby, or is default_transaction_read_only on?",
     "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
     "3D": "that database does not exist; create it, or check LLMLOG_DATABASE_URL",
     "3F": f"the llmlog schema is not there: {UPGRADE}",

@@ -208,6 +208,9 @@ class PostgresExporter(Exporter):
         if self._session is not None and self._process != os.getpid():
             _inherited.append(self._session)
             self._session = None
+        elif self._session is not None and not self._session.is_busy() and self._session.is_lost():
+            # The server may close what is idle for long: that is no failure, and not told as one.
+            self._drop()
         if self._session is None:
             self._process = os.getpid()
             self._days.clear()

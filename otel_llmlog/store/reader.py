@@ -110,7 +110,9 @@ class Reader:
 
     def __init__(self, url: str, *, connect_timeout: int = 10) -> None:
         """Raises ConfigError when the URL is none."""
-        self._engine = connect.engine(url, connect_timeout=connect_timeout)
+        self._engine = connect.engine(
+            url, connect_timeout=connect_timeout, limits=connect.USUAL._replace(statement=_TIMEOUT)
+        )
 
     def logs(
         self,
@@ -219,8 +221,6 @@ class Reader:
         try:
             with self._engine.connect() as connection:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
-                connection.execute(text(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'"))
-                connection.execute(text("SET LOCAL timezone = 'UTC'"))
                 yield connection
         except DBAPIError as error:
             raise StoreUnavailable(f"cannot read: {failure(error.orig).advice}") from None

@@ -34,10 +34,6 @@ from otel_llmlog.store.failures import failure
 # Rows that are read at once, and that change in one transaction: some 50 ms, for which a writer may wait.
 _READ_AT_ONCE = 1_000
 _WRITTEN_AT_ONCE = 200
-_LIMITS = (
-    "SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '10s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '60s'"
-)
 OPERATION = "spend.reprice"
 _EXACT = Context(prec=200)
 
@@ -199,7 +195,6 @@ def _change(row: RowMapping, pricer: Pricer, report: Report) -> Change | None:
 def _write(connection: Connection, lot: list[Change], run: str, changed_by: str | None) -> int:
     """Change these rows in one transaction; answers how many were still as they were read."""
     with connection.begin():
-        connection.execute(text(_LIMITS))
         connection.execute(text(sql.queries()["reprice_order"]))
         now = {_key(row): row for row in connection.execute(text(sql.queries()["reprice_lock"]), _keys(lot)).mappings()}
         still = [change for change in lot if change.key in now and _money(now[change.key]["spend"]) == change.before]
@@ -272,7 +267,7 @@ def _named(key: Key) -> dict[str, Any]:
 @contextmanager
 def _connected(url: str, connect_timeout: int) -> Iterator[Connection]:
     try:
-        with connect.engine(url, connect_timeout=connect_timeout).connect() as connection:
+        with connect.engine(url, connect_timeout=connect_timeout, limits=connect.USUAL).connect() as connection:
             yield connection
     except DBAPIError as error:
         raise StoreUnavailable(f"cannot work costs out again: {failure(error.orig).advice}") from None

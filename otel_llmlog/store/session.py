@@ -21,14 +21,8 @@ from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_lett
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.under_way import Steps, UnderWay
 
-# What any chunk needs on a healthy database; a sick one must not hold its locks for longer.
-_LIMITS = (
-    "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '10s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '60s'"
-)
-
-# Begins a transaction; answers whether spans of others were ever stored, which none can change until its end.
-_BEGIN = f"BEGIN; {_LIMITS}; SELECT llmlog.are_described()"
+# Answers whether spans of others were ever stored, which none can change until the end of the transaction.
+_DESCRIBED = "SELECT llmlog.are_described()"
 
 # Rows per network write: the server reads one piece while the next is being formatted.
 PIECE_ROWS = 32
@@ -66,6 +60,7 @@ class Session:
 
     def __init__(self, conninfo: str) -> None:
         self._connection = connect.connection(conninfo)
+        self._begin = f"{connect.begin(self._connection.info.server_version)}; {_DESCRIBED}"
         self._under_way: UnderWay | None = None
         self._described = False
         # Lines of spend_hourly that are there, for `Added.statement`.
@@ -81,15 +76,14 @@ class Session:
 
     def make_partition(self, day: dt.date) -> None:
         """See that both tables have a partition for this day, unless its rows are in the default one already."""
-        with self._connection.transaction():
-            self._connection.execute(_LIMITS)
+        with connect.transaction(self._connection):
             self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
         self._described = False  # it has no index of our own rows yet
 
     def fold_rollups(self) -> None:
         """Sum hours up into days, as far as that has not been done. Left to the next who tries when others are busy."""
-        with contextlib.suppress(errors.LockNotAvailable), self._connection.transaction():
-            self._connection.execute(f"{_LIMITS}; SET LOCAL lock_timeout = '1s'")
+        limits = connect.USUAL._replace(lock=1)
+        with contextlib.suppress(errors.LockNotAvailable), connect.transaction(self._connection, limits):
             self._connection.execute("SELECT llmlog.fold_rollups()")
 
     def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
@@ -100,7 +94,7 @@ class Session:
         """
         pgconn = self._connection.pgconn
         # In one message: while an answer is waited for, nobody works.
-        *_, described, _ = self._connection.wait(_run(pgconn, f"{_BEGIN}; {_LOGS.copy}".encode()))
+        *_, described, _ = self._connection.wait(_run(pgconn, f"{self._begin}; {_LOGS.copy}".encode()))
         added = rollups.Added(described_too=described.get_value(0, 0) == b"t")
         kept: list[rows.SpendLogContent] = []
         for piece in pieces:
@@ -141,6 +135,15 @@ class Session:
         """Whether something was sent that was never committed."""
         return self._under_way is not None
 
+    def is_lost(self) -> bool:
+        """Whether the server, or what is in between, has hung up meanwhile. Asked when nothing is under way."""
+        pgconn = self._connection.pgconn
+        with contextlib.suppress(psycopg.Error):
+            # From an idle session come news of settings, and its end: a last word, then nothing more.
+            pgconn.consume_input()
+            pgconn.consume_input()
+        return bool(pgconn.status == pq.ConnStatus.BAD)
+
     def commit(self) -> None:
         """Wait until what was sent is safe. Raises what the tables or the rollups refuse: then nothing of it is stored.
 
@@ -153,7 +156,7 @@ class Session:
     def merge(self, stored: Sequence[Stored]) -> int:
         """Store those rows that are not there yet, by way of a temporary table; returns how many."""
         with self._connection.cursor() as cursor:
-            cursor.execute(_BEGIN)
+            cursor.execute(self._begin.encode())
             while cursor.nextset():
                 pass
             described = cursor.fetchone() == (True,)
@@ -177,12 +180,13 @@ class Session:
     def expect_described(self) -> None:
         """Say that spans of others are going to be stored, so that every writer looks what they describe."""
         if not self._described:
-            self._connection.execute("SELECT llmlog.expect_described()")
+            with connect.transaction(self._connection):
+                self._connection.execute("SELECT llmlog.expect_described()")
             self._described = True
 
     def append_contents(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
         """Store contents that came as log records, with their spans; answers how many were taken."""
-        return content_rows.append(self._connection, records, rejected, _LIMITS)
+        return content_rows.append(self._connection, records, rejected)
 
     def append_audit(self, records: Sequence[Record], rejected: list[tuple[Record, str]]) -> int:
         """Store audit events that are not there yet; answers how many were new."""

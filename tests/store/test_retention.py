@@ -167,11 +167,26 @@ def test_of_three_instances_that_race_one_runs(query: Any, database_url: str) ->
     assert retention.maintain(database_url, settings()) is not None
 
 
-def test_while_one_is_at_it_others_leave_it_to_that_one(database_url: str) -> None:
-    with psycopg.connect(database_url) as other:
-        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('llmlog.retention', 0))")
+def test_while_one_is_at_it_others_leave_it_to_that_one(query: Any, database_url: str) -> None:
+    lease = "UPDATE llmlog.maintenance SET lease = gen_random_uuid(), leased_until = now() + interval '%s seconds' {}"
+    with psycopg.connect(database_url) as other:  # is just renewing its lease
+        other.execute(lease.format("WHERE task = 'retention'") % -1)
         assert retention.prune(database_url, settings()) is None
-    assert retention.prune(database_url, settings()) is not None
+        other.rollback()
+    query(lease.format("WHERE task = 'retention'") % 30)  # removes something between two renewals
+    assert retention.prune(database_url, settings()) is None
+    query("UPDATE llmlog.maintenance SET leased_until = now() - interval '1 second' WHERE task = 'retention'")
+    assert retention.prune(database_url, settings()) is not None  # that one is gone
+
+
+@pytest.mark.usefixtures("days")
+def test_who_was_away_for_longer_than_its_lease_stops(
+    query: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_drop", lambda *_: query("UPDATE llmlog.maintenance SET lease = gen_random_uuid()"))
+    with pytest.raises(StoreUnavailable, match="another process has taken this over"):
+        retention.prune(database_url, settings())
+    assert query("SELECT last_run FROM llmlog.maintenance WHERE task = 'retention'") == [(None,)]
 
 
 @pytest.mark.usefixtures("days")

@@ -1,0 +1,12 @@
+"""Who removes old rows has a lease, no lock."""
+
+from __future__ import annotations
+
+from otel_llmlog.store.migrations import run
+
+revision = "0015"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    run(revision)
