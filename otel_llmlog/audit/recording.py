@@ -166,12 +166,12 @@ def _actor(said: dict[str, Any], notes: list[str]) -> tuple[str | None, str | No
     """Who did it, and the hash of the key it was done with."""
     given = said.pop("changed_by", None)
     named = _name(given) or context.current().user or _name(baggage.get_baggage("llmlog.user"))
-    named = named or _name(baggage.get_baggage("user.id"))
+    named = _name(named) or _name(baggage.get_baggage("user.id"))
     key = said.pop("changed_by_api_key", None)
     hashed = redact.key_id(str(key)) if key else None
     if named is None and hashed is None:
         notes.append("who did it is not known")
-    return (redact.mask_in_audit(named) if named else None), hashed
+    return named, hashed
 
 
 def _time(given: Any, notes: list[str]) -> float:
@@ -195,10 +195,9 @@ def _name(given: Any) -> str | None:
     if given is None:
         return None
     try:
-        name = redact.name(given if isinstance(given, str | int) else str(given))
+        return redact.name(given if isinstance(given, str | int) else str(given))
     except Exception:  # an object of the app's whose text cannot be had
         return type(given).__name__
-    return redact.mask_in_audit(name) if name else None
 
 
 def _object_id(given: Any) -> str:

@@ -1,8 +1,8 @@
 """What an app hands over as before and after -> plain JSON data without secrets, and notes on what was left out.
 
 Always true: `snapshot` never raises and never runs for longer than its limits allow; what it returns is JSON, shares
-nothing with what it was given, and holds no value under a credential's name and none of a credential's shape. An
-object that is no data is kept as the name of its type: its text could quote anything.
+nothing with what it was given, and credentials in it are masked as `redact` knows them. An object that is no data is
+kept as the name of its type: its text could quote anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from otel_llmlog.redact import MASK, MAX_DEPTH, MAX_NAME, TOO_DEEP, clean, is_credential_in_audit, mask_in_audit
+from otel_llmlog.redact import MASK, MAX_DEPTH, MAX_NAME, TOO_DEEP, clean, mask, masked
 
 # Characters of one text, items of one value and characters of all of it that are kept: a row stays below 2 MB.
 MAX_TEXT = 32_768
@@ -33,13 +33,15 @@ _INTEGERS = range(-(10**30), 10**30)
 # What keys are made of, and the characters of the longest.
 _KEY_CHARACTERS = string.ascii_letters + string.digits + "_.+/=-"
 _LONGEST_KEY = 4_096
+# Characters of one text that are looked through for credentials; of a longer one as many, from both its ends.
+_MAX_MASKED = 1 << 20
 
 
 def snapshot(value: Any, name: str) -> tuple[Any, list[str]]:
     """The value as it is now, and notes that begin with `name` and the place in it."""
     taken = _Snapshot()
     try:
-        kept = taken.take(value, name)
+        kept = masked(taken.take(value, name))
     except Exception as error:  # whatever an app's own container does when it is read
         return LEFT_OUT, [f"{name}: could not be read ({type(error).__name__})"]
     return kept, taken.notes()
@@ -59,7 +61,7 @@ class _Snapshot:
 
     def _note(self, place: str, said: str) -> None:
         if len(self._notes) <= 10 * MAX_NOTES:
-            self._notes[f"{mask_in_audit(clean(place[:MAX_NAME]))}: {said}"] = None
+            self._notes[f"{clean(mask(place[:MAX_NAME]))}: {said}"] = None
 
     def take(self, value: Any, place: str) -> Any:
         self._items += 1
@@ -114,13 +116,9 @@ class _Snapshot:
     def _text(self, text: str, place: str) -> str:
         if len(text) > MAX_TEXT:
             self._note(place, f"is cut, {len(text)} characters")
-            # Half a key has no key's shape any more, so the words at the cut go with it.
-            head, tail = text[: MAX_TEXT // 3], text[-(MAX_TEXT - MAX_TEXT // 3) :]
-            skipped = f"... [{len(text) - MAX_TEXT} characters skipped] ..."
-            head = head[:-_LONGEST_KEY] + head[-_LONGEST_KEY:].rstrip(_KEY_CHARACTERS)
-            tail = tail[:_LONGEST_KEY].lstrip(_KEY_CHARACTERS) + tail[_LONGEST_KEY:]
-            text = head + skipped + tail
-        text = clean(mask_in_audit(text))
+            # What is masked afterwards could have lost its name, or its beginning, at the cut.
+            text = _cut(mask(_cut(text, _MAX_MASKED)), MAX_TEXT)
+        text = clean(text)
         self._characters += len(text)
         return text
 
@@ -148,15 +146,25 @@ class _Snapshot:
                 self._note(place.partition(".")[0], "is too large; the rest is left out")
                 break
             below = f"{place}.{field}"
-            kept[field] = MASK if is_credential_in_audit(field, item) else self.take(item, below)
+            kept[field] = self.take(item, below)
         return kept
 
     def _field(self, key: Any, kept: Mapping[str, Any]) -> str:
         text = key if isinstance(key, str) else self._scalar(key, "")[0]
-        field = mask_in_audit(clean(str(text if text is not None else type(key).__name__)[:MAX_NAME]))
+        field = clean(str(text if text is not None else type(key).__name__)[:MAX_NAME])
         if field not in kept:
             return field
         return f"{field} {len(kept)}"
+
+
+def _cut(text: str, most: int) -> str:
+    """A third of it from its beginning, the rest from its end. Half a key has no key's shape: words at the cut go."""
+    if len(text) <= most:
+        return text
+    head, tail = text[: most // 3], text[-(most - most // 3) :]
+    head = head[:-_LONGEST_KEY] + head[-_LONGEST_KEY:].rstrip(_KEY_CHARACTERS)
+    tail = tail[:_LONGEST_KEY].lstrip(_KEY_CHARACTERS) + tail[_LONGEST_KEY:]
+    return f"{head}... [{len(text) - most} characters skipped] ...{tail}"
 
 
 def _fields(value: Any) -> Iterable[tuple[Any, Any]] | None:

@@ -139,7 +139,7 @@ def _service(resource: Mapping[str, Any]) -> str:
 def _readable(log: Log) -> dict[str, Any]:
     """Of an event that is none, what can be kept without knowing what it holds."""
     return {
-        name: redact.mask_in_audit(value) if isinstance(value, str) else value
+        name: redact.mask(value) if isinstance(value, str) else value
         for name, value in log.attributes.items()
         if name.startswith(audit.PREFIX) and name not in _DOCUMENTS and isinstance(value, str | bool | int | float)
     }

@@ -90,7 +90,7 @@ SECRET_NAMES = [
     "set-cookie", "session-key", "sessionKey", "session_key", "signature", "x-hub-signature-256",
 ]  # fmt: skip
 HARMLESS_NAMES = [
-    "max_tokens", "prompt_tokens", "completion_tokens", "cachedTokens", "tokens", "tokenizer", "tokenization",
+    "max_tokens", "prompt_tokens", "completion_tokens", "cachedTokens", "tokenizer", "tokenization",
     "tokenise", "token_count", "token-limit", "tokenBudget", "token_usage", "author", "authors", "authority",
     "co-author", "keyword", "keywords", "api_keyword", "keyboard", "monkey", "turkey", "hockey", "keynote", "secretary",
     "secretariat", "passenger", "passage", "compass", "bypass", "model", "user", "tags", "team", "", "k", "client",
@@ -106,6 +106,20 @@ def test_a_name_of_a_credential_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", HARMLESS_NAMES)
 def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
     assert not redact.is_credential(name)
+
+
+def test_tokens_and_keys_are_credentials_as_text_and_counts_as_numbers() -> None:
+    for name in ("tokens", "keys"):
+        assert not redact.is_credential(name, 3)
+        assert not redact.is_credential(name, "3")
+        assert redact.is_credential(name, ["abc"])
+        assert redact.is_credential(name, "abc")
+
+
+def test_truth_values_are_no_credentials_and_other_numbers_are() -> None:
+    assert not redact.is_credential("password", None)
+    assert not redact.is_credential("password", True)
+    assert redact.is_credential("pin", 4821)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5, 60])
@@ -124,7 +138,7 @@ def test_credentials_are_masked_by_name_and_by_shape_at_any_depth(depth: int) ->
         "password": redact.MASK,
         "token": None,
         "note": f"use {redact.MASK} please",
-        "keys": [redact.MASK, 7],
+        "keys": redact.MASK,
         "max_tokens": 5,
         "author": "Ada",
     }
