@@ -21,7 +21,7 @@ WHERE hour >= (SELECT folded_until FROM llmlog.maintenance WHERE task = 'rollups
 COMMENT ON VIEW llmlog.spend_by_day IS 'spend_daily, and spend_hourly where its hours are not folded: each call is in one line. A day (UTC) has many lines; sum them up.';
 
 -- As in 0006, and: metadata holds what LiteLLM's queries filter and count by there, under its names; the model group of a
--- call that no router sent is its model; milliseconds are cut, not rounded, so that a call stays in its day.
+-- call that no router sent is its model.
 CREATE OR REPLACE VIEW llmlog."LiteLLM_SpendLogs" AS
 SELECT l.request_id,
        l.call_type,
@@ -30,10 +30,10 @@ SELECT l.request_id,
        CAST(least(l.total_tokens, 2147483647) AS integer) AS total_tokens,
        CAST(least(l.prompt_tokens, 2147483647) AS integer) AS prompt_tokens,
        CAST(least(l.completion_tokens, 2147483647) AS integer) AS completion_tokens,
-       CAST(date_trunc('milliseconds', l.start_time AT TIME ZONE 'UTC') AS timestamp(3)) AS "startTime",
-       CAST(date_trunc('milliseconds', l.end_time AT TIME ZONE 'UTC') AS timestamp(3)) AS "endTime",
+       CAST(l.start_time AT TIME ZONE 'UTC' AS timestamp(3)) AS "startTime",
+       CAST(l.end_time AT TIME ZONE 'UTC' AS timestamp(3)) AS "endTime",
        CAST(least(l.request_duration_ms, 2147483647) AS integer) AS request_duration_ms,
-       CAST(date_trunc('milliseconds', l.completion_start_time AT TIME ZONE 'UTC') AS timestamp(3)) AS "completionStartTime",
+       CAST(l.completion_start_time AT TIME ZONE 'UTC' AS timestamp(3)) AS "completionStartTime",
        coalesce(l.model, '') AS model,
        coalesce(l.model_id, '') AS model_id,
        coalesce(l.model_group, l.model, '') AS model_group,
@@ -54,10 +54,11 @@ SELECT l.request_id,
            'cost_breakdown', l.cost_breakdown,
            'error_information', CASE WHEN l.status = 'failure' THEN
                jsonb_build_object('error_message', l.error_str)
-               || coalesce(l.metadata -> 'error_information', '{}')
+               || CASE jsonb_typeof(l.metadata -> 'error_information') WHEN 'object' THEN l.metadata -> 'error_information' ELSE '{}' END
                || jsonb_build_object('error_code', coalesce(l.error_code, ''), 'error_class', coalesce(l.error_class, ''))
            END,
-           'usage_object', coalesce(l.usage, l.metadata -> 'usage_object', '{}') || jsonb_build_object(
+           'usage_object', CASE jsonb_typeof(coalesce(l.usage, l.metadata -> 'usage_object'))
+               WHEN 'object' THEN coalesce(l.usage, l.metadata -> 'usage_object') ELSE '{}' END || jsonb_build_object(
                'prompt_tokens', l.prompt_tokens,
                'completion_tokens', l.completion_tokens,
                'total_tokens', l.total_tokens,
@@ -83,8 +84,8 @@ SELECT l.request_id,
        CAST(NULL AS text) AS agent_id,
        CAST('{}' AS jsonb) AS proxy_server_request,
        l.call_id AS litellm_call_id,
-       CAST(date_trunc('milliseconds', l.created_at AT TIME ZONE 'UTC') AS timestamp(3)) AS created_at,
-       CAST(date_trunc('milliseconds', l.created_at AT TIME ZONE 'UTC') AS timestamp(3)) AS updated_at
+       CAST(l.created_at AT TIME ZONE 'UTC' AS timestamp(3)) AS created_at,
+       CAST(l.created_at AT TIME ZONE 'UTC' AS timestamp(3)) AS updated_at
 FROM llmlog.spend_logs l
 LEFT JOIN llmlog.spend_log_contents c USING (start_time, trace_id, span_id);
 
@@ -169,8 +170,8 @@ SELECT md5(CAST(array_to_json(ARRAY[date, model, custom_llm_provider]) AS text))
        CAST(sum(failed_requests) AS bigint) AS failed_requests,
        CAST(sum(total_response_time_ms) AS bigint) AS total_response_time_ms,
        CAST(sum(timed_requests) AS bigint) AS timed_requests,
-       min(created_at) AS created_at,
-       max(updated_at) AS updated_at
+       CAST(date AS timestamp(3)) AS created_at,
+       CAST(date AS timestamp(3)) AS updated_at
 FROM llmlog."LiteLLM_DailyUserSpend"
 GROUP BY date, model, model_group, custom_llm_provider, mcp_namespaced_tool_name, endpoint;
 

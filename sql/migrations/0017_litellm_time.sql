@@ -5,6 +5,6 @@
 
 -- Postgres knows no order of an expression but by an index on just that: without it the newest fifty of two million rows
 -- took seconds. It grows at its right edge, eight bytes a row.
-CREATE INDEX spend_logs_litellm_time ON llmlog.spend_logs (CAST(date_trunc('milliseconds', start_time AT TIME ZONE 'UTC') AS timestamp(3)));
+CREATE INDEX spend_logs_litellm_time ON llmlog.spend_logs (CAST(start_time AT TIME ZONE 'UTC' AS timestamp(3)));
 
 COMMENT ON VIEW llmlog."LiteLLM_SpendLogs" IS 'spend_logs under the names and types of LiteLLM. An index on "startTime" keeps filters and order by time as fast as on the table.';

@@ -1,4 +1,4 @@
-"""The view of sessions, what is asked of it, and LiteLLM's names for the tables of spend."""
+"""The view of sessions, and what is asked of it."""
 
 from __future__ import annotations
 
@@ -7,120 +7,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 
 from otel_llmlog.config import Settings
 from otel_llmlog.store import retention
 from otel_llmlog.store.postgres import PostgresExporter
 from otel_llmlog.store.reader import Filter, Reader
-from tests.store.records import record, records
 from tests.store.test_chains import START, Turn, call, calls
 from tests.store.test_commands import Command, command
 
 __all__ = ["command"]  # a fixture
-
-# LiteLLM's schema.prisma (1.106) as Prisma makes it in Postgres: String text, Int int4, BigInt int8, Float float8,
-# DateTime timestamp(3), Json jsonb.
-SPEND_LOGS = {
-    "request_id": "text", "call_type": "text", "api_key": "text", "spend": "float8", "total_tokens": "int4",
-    "prompt_tokens": "int4", "completion_tokens": "int4", "startTime": "timestamp", "endTime": "timestamp",
-    "request_duration_ms": "int4", "completionStartTime": "timestamp", "model": "text", "model_id": "text",
-    "model_group": "text", "custom_llm_provider": "text", "api_base": "text", "user": "text", "metadata": "jsonb",
-    "cache_hit": "text", "cache_key": "text", "request_tags": "jsonb", "team_id": "text", "organization_id": "text",
-    "end_user": "text", "requester_ip_address": "text", "messages": "jsonb", "response": "jsonb", "session_id": "text",
-    "status": "text", "mcp_namespaced_tool_name": "text", "billing_agent_id": "text", "agent_id": "text",
-    "proxy_server_request": "jsonb", "litellm_call_id": "text", "created_at": "timestamp", "updated_at": "timestamp",
-}  # fmt: skip
-DAILY = {
-    "date": "text", "api_key": "text", "model": "text", "model_group": "text", "custom_llm_provider": "text",
-    "mcp_namespaced_tool_name": "text", "endpoint": "text", "prompt_tokens": "int8", "completion_tokens": "int8",
-    "cache_read_input_tokens": "int8", "cache_creation_input_tokens": "int8", "spend": "float8", "api_requests": "int8",
-    "successful_requests": "int8", "failed_requests": "int8", "created_at": "timestamp", "updated_at": "timestamp",
-}  # fmt: skip
-LITELLM = {
-    "LiteLLM_SpendLogs": SPEND_LOGS,
-    "LiteLLM_DailyUserSpend": {"id": "text", "user_id": "text", **DAILY},
-    "LiteLLM_DailyTeamSpend": {"id": "text", "team_id": "text", **DAILY},
-    "LiteLLM_DailyOrganizationSpend": {"id": "text", "organization_id": "text", **DAILY},
-    "LiteLLM_DailyEndUserSpend": {"id": "text", "end_user_id": "text", **DAILY},
-    "LiteLLM_DailyTagSpend": {"id": "text", "request_id": "text", "tag": "text", **DAILY},
-}
-
-
-@pytest.mark.parametrize("view", LITELLM)
-def test_a_view_has_litellms_columns_in_its_order_and_of_its_types(query: Any, view: str) -> None:
-    found = query(
-        "SELECT attname, typname, atttypmod FROM pg_attribute JOIN pg_type t ON t.oid = atttypid"
-        " WHERE attrelid = CAST(%s AS regclass) AND attnum > 0 ORDER BY attnum",
-        (f'llmlog."{view}"',),
-    )
-    assert {name: kind for name, kind, _ in found} == LITELLM[view]
-    assert [name for name, _, _ in found] == list(LITELLM[view])
-    assert {digits for _, kind, digits in found if kind == "timestamp"} == {3}  # timestamp(3)
-
-
-def test_litellms_views_say_of_a_call_what_its_rows_would(
-    exporter: PostgresExporter, database_url: str, query: Any
-) -> None:
-    known = {
-        "user_api_key_user_id": "ada", "user_api_key_team_id": "red", "user_api_key_org_id": "org", "end_user": "eve",
-        "user_api_key_hash": "h", "request_tags": ["a", "b"], "start_ns": START + 1_234_567_000, "cache_hit": False,
-        "prompt_tokens": 10**11, "total_tokens": 10**11 + 20,
-    }  # fmt: skip
-    exporter.export(
-        [
-            record(**known, messages=[{"role": "user", "content": "hi"}], response={"x": 1}),
-            record(**known | {"status": "failure", "spend": None, "response_cost": None}),
-            record(start_ns=START),
-        ]
-    )
-    day = datetime.fromtimestamp(START // 10**9, UTC)
-    (row,) = query(
-        'SELECT spend, prompt_tokens, "startTime", cache_hit, request_tags, messages, response, "user" FROM'
-        " llmlog.\"LiteLLM_SpendLogs\" WHERE status = 'success' AND \"user\" = 'ada'"
-    )
-    began = day.replace(tzinfo=None) + timedelta(seconds=1, milliseconds=235)
-    assert row == (
-        0.0125, 2**31 - 1, began, "False", ["a", "b"], [{"role": "user", "content": "hi"}], {"x": 1}, "ada"
-    )  # fmt: skip
-    assert query('SELECT api_key, spend, cache_hit FROM llmlog."LiteLLM_SpendLogs" WHERE "user" = \'\'') == [
-        ("", 0.0125, "")
-    ]
-    for kind, who, names in (
-        ("User", "user_id", ["ada"]),
-        ("Team", "team_id", ["red"]),
-        ("Organization", "organization_id", ["org"]),
-        ("EndUser", "end_user_id", ["eve"]),
-        ("Tag", "tag", ["a", "b"]),
-    ):
-        assert query(
-            f"SELECT {who}, date, api_key, model, custom_llm_provider, prompt_tokens, cache_read_input_tokens, spend,"
-            f' api_requests, successful_requests, failed_requests FROM llmlog."LiteLLM_Daily{kind}Spend" ORDER BY 1'
-        ) == [
-            (name, f"{day:%Y-%m-%d}", "h", "gpt-4o", "openai", 2 * 10**11, 80, 0.0125, 2, 1, 1) for name in names
-        ]  # fmt: skip
-
-
-def test_litellms_daily_views_count_folded_days_and_open_ones_once(exporter: PostgresExporter, query: Any) -> None:
-    days = [record(start_ns=START - day * 86_400 * 10**9, user_api_key_user_id="ada") for day in (0, 1, 2, 3, 400)]
-    exporter.export(days)
-    query("UPDATE llmlog.maintenance SET folded_until = '-infinity'; TRUNCATE llmlog.spend_daily")
-    query("SELECT llmlog.fold_rollups()")
-    assert query("SELECT count(*) FROM llmlog.spend_daily") == [(3,)]
-    assert query(
-        'SELECT count(*), sum(api_requests)::int, count(DISTINCT date) FROM llmlog."LiteLLM_DailyUserSpend"'
-    ) == [(5, 5, 5)]
-
-
-def test_sql_written_for_litellm_runs_with_the_search_path(exporter: PostgresExporter, database_url: str) -> None:
-    exporter.export(records(3, user_api_key_user_id="ada"))
-    with psycopg.connect(database_url, options="-c search_path=llmlog") as connection:
-        found = connection.execute(
-            'SELECT "user", SUM(spend) FROM "LiteLLM_SpendLogs" WHERE "startTime" >= NOW() - INTERVAL \'1 day\''
-            ' GROUP BY "user"'
-        ).fetchall()
-    assert found == [("ada", pytest.approx(0.0375))]
 
 
 def test_the_view_shows_all_of_a_session(exporter: PostgresExporter, query: Any) -> None:
