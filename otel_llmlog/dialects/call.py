@@ -158,12 +158,14 @@ def attributes(span: Span, facts: Facts, reading: Reading) -> Attributes:
     _write_cost(made, facts, cost, source)
     if facts.api_key is not None and (api_key := name(facts.api_key)):
         made["llmlog.metadata.user_api_key_hash"] = redact.key_id(api_key)
-    if first is not None:
-        made["llmlog.completionStartTime"] = first
-    if facts.stream is not None:
-        made["llmlog.stream"] = facts.stream
-    if facts.cache_hit is not None:
-        made["llmlog.cache_hit"] = facts.cache_hit
+    for key, known in (
+        ("llmlog.completionStartTime", first),
+        ("llmlog.stream", facts.stream),
+        ("llmlog.cache_hit", facts.cache_hit),
+        ("llmlog.saved_cache_cost", facts.saved_cache_cost),
+    ):
+        if known is not None:
+            made[key] = known
     if facts.finish_reasons:
         made["llmlog.finish_reasons"] = tuple(facts.finish_reasons)
     if facts.tags:

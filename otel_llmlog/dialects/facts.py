@@ -68,6 +68,8 @@ class Facts:
     parameters: dict[str, Any] = field(default_factory=dict)
     responses_api: bool = False
     cache_hit: bool | None = None
+    saved_cache_cost: float | None = None
+    """US dollars that the answer would have cost, had it not come from a gateway's own cache."""
     failed: bool = False
     error_class: str | None = None
     error_code: str | None = None

@@ -60,6 +60,8 @@ def read(span: Span, content: bool) -> Facts | None:
     if found.stream is None:
         found.stream = flag(get("litellm.request.streaming"))
     found.cache_hit = flag(get("litellm.cache_hit"))
+    if found.cache_hit:
+        found.saved_cache_cost = float(cost(get("litellm.saved_cache_cost")) or 0)
     found.stated_cost = cost(get("gen_ai.cost.total_cost") or get("litellm.cost.total"))
     if found.cache_hit and found.stated_cost is None:
         # The one case in which a 0 is a price.

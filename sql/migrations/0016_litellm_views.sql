@@ -3,7 +3,7 @@
 -- Safe on a big table: it makes and replaces views, which reads and rewrites nothing. New columns stand last, so that
 -- grants and views of others that build on these stay.
 
-COMMENT ON COLUMN llmlog.spend_logs.saved_cache_cost IS 'US dollars that an answer from LiteLLM''s own response cache would have cost, as its callback tells. 0 for all other calls: a provider answered them, and billed what spend says. What a provider''s prompt cache saves is not in it.';
+COMMENT ON COLUMN llmlog.spend_logs.saved_cache_cost IS 'US dollars that an answer from LiteLLM''s own response cache would have cost, as its callback and its spans tell. 0 for all other calls: a provider answered them, and billed what spend says. What a provider''s prompt cache saves is not in it.';
 
 -- The sums of whole days and those of hours that are not folded yet, under one name: what the views below add up.
 CREATE VIEW llmlog.spend_by_day AS

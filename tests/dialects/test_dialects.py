@@ -303,6 +303,14 @@ def test_a_cache_hit_of_litellm_costs_nothing() -> None:
     assert (payload.spend, payload.cache_hit) == (Decimal(0), True)
 
 
+def test_what_litellms_cache_saved_is_told_for_hits_alone() -> None:
+    saved = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1, "litellm.saved_cache_cost": 0.125}
+    for hit, told in ((True, 0.125), (False, 0.0)):
+        payload = spans.call(made(chat(**saved, **{"litellm.cache_hit": hit}), scope="litellm"))
+        assert payload is not None
+        assert payload.saved_cache_cost == told
+
+
 def test_a_raw_key_is_hashed_wherever_it_comes_from() -> None:
     payload = spans.call(made(chat(**{"metadata.user_api_key_hash": "sk-1234567890abcdef1234"}), scope="litellm"))
     assert payload

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -242,3 +244,14 @@ def test_the_last_thirty_days_are_those_of_the_rows(exporter: PostgresExporter, 
     }
     assert query("SELECT key_alias FROM llmlog.\"Last30dKeysBySpend\" WHERE api_key = 'h'") == [("web",)]
     assert query('SELECT tag, api_requests::int FROM llmlog."LiteLLM_DailyTagSpend"') == [("a", 1)]
+
+
+def test_the_page_names_every_view_and_its_sql_runs(exporter: PostgresExporter, query: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "litellm.md").read_text(encoding="utf-8")
+    views = query("SELECT viewname FROM pg_views WHERE schemaname = 'llmlog' AND viewname ~ '[A-Z]'")
+    assert {view for (view,) in views} == {*LITELLM, *MADE, "LiteLLM_AuditLog"}
+    assert [view for (view,) in views if f"`{view}`" not in page] == []
+    [block] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    exporter.export(records(1))
+    for statement in block.split(";"):
+        query(statement)
