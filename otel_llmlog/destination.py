@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from otel_llmlog import config, forks
+from otel_llmlog import config, forks, waiting
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.logs import Writer
@@ -89,20 +85,37 @@ def pricer(settings: config.Settings) -> Pricer:
 
 def worker(exporter: Exporter, settings: config.Settings, stats: Stats, prices: Pricer) -> tuple[BatchWorker, Source]:
     """What takes records to the exporter, and where they wait for it."""
-    directory = spool_directory(settings)
-    spool = Spool(directory, settings.spool.spool_max_bytes, fsync=settings.spool.spool_fsync, stats=stats)
+    places, limits = waiting.folders(settings), settings.spool
+    spool = Spool(
+        places.own,
+        limits.spool_max_bytes,
+        fsync=limits.spool_fsync,
+        stats=stats,
+        destination=places.destination,
+    )
     source = Source(spool, settings.pipeline.queue_size)
-    return BatchWorker(exporter, source, settings.pipeline, stats, directory, prices), source
+    return BatchWorker(exporter, source, settings.pipeline, stats, places.own, prices, adopt_from=places.all), source
 
 
-def drain(settings: config.Settings) -> int:
-    """Deliver what dead processes left in the spool; answers how many records. Raises ConfigError."""
+def drain(settings: config.Settings, folder: str | None = None) -> int:
+    """Deliver what dead processes left in the spool, or in this folder. Answers how many records.
+
+    Raises ConfigError.
+    """
     stats = Stats()
     delivering = exporter(settings, stats, lambda: None)
     if delivering is None:
         raise ConfigError("no database to deliver to: set LLMLOG_DATABASE_URL")
-    directory = spool_directory(settings)
-    draining = BatchWorker(delivering, Source(None, 0), settings.pipeline, stats, directory, pricer(settings))
+    places = waiting.folders(settings)
+    draining = BatchWorker(
+        delivering,
+        Source(None, 0),
+        settings.pipeline,
+        stats,
+        places.own,
+        pricer(settings),
+        adopt_from=places.all if folder is None else [folder],
+    )
     try:
         return draining.adopt()
     finally:
@@ -110,24 +123,8 @@ def drain(settings: config.Settings) -> int:
 
 
 def spool_directory(settings: config.Settings) -> str:
-    """Where records for this destination wait. Others have their own: what is adopted must go where it was meant to."""
-    url, embedded_dir = settings.store.database_url, settings.store.embedded_dir
-    if settings.pipeline.exporter == "otlp":
-        from otel_llmlog.pipeline import otlp
-
-        destination = f"otlp:{otlp.endpoint()}"
-    elif url is None:
-        destination = f"embedded:{embedded_dir or ''}"
-    else:
-        parts = urlsplit(url.get_secret_value())
-        destination = f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}"
-    name = hashlib.sha256(destination.encode()).hexdigest()[:16]
-    return str((settings.spool.spool_dir or _state_directory() / "spool") / name)
-
-
-def _state_directory() -> Path:
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "otel-llmlog"
+    """Where records for this destination wait."""
+    return waiting.folders(settings).own
 
 
 class _Lazy(Exporter):

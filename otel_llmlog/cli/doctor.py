@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import typer
 from rich.console import Console
 
-from otel_llmlog import config
-from otel_llmlog.cli import database, render
+from otel_llmlog import config, waiting
+from otel_llmlog.cli import database, render, spool
 from otel_llmlog.errors import LLMLogError
 from otel_llmlog.pricing import parse_price_map
 
@@ -76,6 +78,7 @@ def findings() -> Iterator[Finding]:
         return
     yield from _settings()
     yield from _database(settings)
+    yield from _spool(settings)
     yield from _clients()
     yield from _sdks()
     yield from _prices(settings)
@@ -105,6 +108,30 @@ def _database(settings: config.Settings) -> Iterator[Finding]:
         yield Finding("note", "tables", "not up to date: the first call, or `llmlog db upgrade`, brings them there")
     else:
         yield Finding("bad", "tables", "not up to date: run `llmlog db upgrade`")
+
+
+def _spool(settings: config.Settings) -> Iterator[Finding]:
+    places = waiting.folders(settings)
+    there = spool.of_all(places.all)
+    for what in there.refused:
+        yield Finding("bad", "spool", f"{what}: it is neither read nor written; remove it, or ask who put it there")
+    if above := _others_may_write(Path(places.own).parent):
+        yield Finding(
+            "note", "spool", f"everybody may rename what is in {above}: set LLMLOG_SPOOL_DIR to another place"
+        )
+    if not there.refused:
+        yield Finding("ok", "spool", f"{places.own}, for {places.destination}")
+    for line in spool.told(waiting.unserved(settings), places.destination):
+        yield Finding("note", "spool", line)
+
+
+def _others_may_write(directory: Path) -> Path | None:
+    """The directory, if everybody may put something in its place or in the place of what is in it."""
+    try:
+        mode = directory.stat().st_mode
+    except OSError:
+        return None
+    return directory if mode & stat.S_IWOTH and not mode & stat.S_ISVTX else None
 
 
 def _installed(name: str) -> str | None:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from otel_llmlog import config, destination
-from otel_llmlog.cli import render
-from otel_llmlog.pipeline import report, spool
+from otel_llmlog import config, waiting
+from otel_llmlog.cli import render, spool as spool_commands
+from otel_llmlog.pipeline import report
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show the counters of the processes that log to the configured database from this machine."""
-    directory = destination.spool_directory(config.load())
-    found = summary(directory)
+    settings = config.load()
+    places, others = waiting.folders(settings), waiting.unserved(settings)
+    found = summary(places.all)
     if as_json:
-        typer.echo(render.as_json(found))
-    else:
-        Console().print(render.facts(found))
+        typer.echo(render.as_json({**found, "unserved": spool_commands.plain(others)}))
+        return
+    Console().print(render.facts({**found, "refused": ", ".join(found["refused"]) or None}))
+    for line in spool_commands.told(others, places.destination):
+        typer.echo(line)
 
 
-def summary(directory: str) -> dict[str, Any]:
+def summary(directories: Sequence[str]) -> dict[str, Any]:
     """The counters of all processes that reported in the last day, and what waits in their spool.
 
     At any quiet moment `captured` is, exactly, `written` + `duplicates_ignored` + `spooled` + `dropped` +
     `dead_letters` + `not_logged`. A process that is killed takes what it did in its last seconds out of the counters,
     though not out of the spool.
     """
-    reports, waits = report.read(directory), spool.status(directory)
+    looked, waits = [report.look(directory) for directory in directories], spool_commands.of_all(directories)
+    reports = [one for found, _ in looked for one in found]
+    unreadable = [name for _, names in looked for name in names]
     total: Counter[str] = Counter()
     for one in reports:
         total.update({name: number for name, number in one.counts.items() if not name.endswith("_ms")})
@@ -57,6 +63,7 @@ def summary(directory: str) -> dict[str, Any]:
             name: number for name, number in sorted(total.items()) if name.startswith(("dropped.", "error.", "retries"))
         },
         "spool_bytes": waits.bytes,
+        "refused": [*waits.refused, *unreadable],
         "last_write_ms": max((one.counts.get("write.last_ms", 0) for one in reports if one.live), default=None),
         "longest_write_ms": max((one.counts.get("write.longest_ms", 0) for one in reports), default=None),
     }

@@ -22,7 +22,16 @@ from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline import report
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
-from otel_llmlog.pipeline.spool import Ending, Intent, Orphan, adopt, decode_ending, decode_intent, decode_record
+from otel_llmlog.pipeline.spool import (
+    Ending,
+    Intent,
+    Orphan,
+    adopt,
+    decode_ending,
+    decode_intent,
+    decode_record,
+    set_aside,
+)
 from otel_llmlog.pipeline.terminated import terminated, unread
 from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
@@ -44,8 +53,9 @@ _REPORT_SECONDS = 5.0
 
 
 class BatchWorker:
-    """Delivers records in batches. `spool_directory`: where orphans are looked for; None: nowhere.
+    """Delivers records in batches. `spool_directory`: where it says how things stand; None: nowhere.
 
+    `adopt_from`: where orphans are looked for; None: in that directory.
     `pricer`: for calls in there that had ended and were not read yet.
     """
 
@@ -57,6 +67,7 @@ class BatchWorker:
         stats: Stats,
         spool_directory: str | None = None,
         pricer: Pricer | None = None,
+        adopt_from: Sequence[str] | None = None,
     ) -> None:
         self._exporter = exporter
         self._source = source
@@ -66,6 +77,7 @@ class BatchWorker:
         self._settings = settings
         self._stats = stats
         self._spool_directory = spool_directory
+        self._adopt_from = adopt_from if adopt_from is not None else [spool_directory] if spool_directory else []
         self._reset()
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -201,7 +213,7 @@ class BatchWorker:
         """Wait for a full batch, or for the first record's time to be up; False when there is something else to do."""
         size, source = self._settings.batch_size, self._source
         with self._changed:
-            pause = max(0.0, self._adopt_at - time.monotonic()) if self._spool_directory else None
+            pause = max(0.0, self._adopt_at - time.monotonic()) if self._adopt_from else None
             self._changed.wait_for(lambda: source.waiting() or self._closed, pause)
             if source.waiting() < size and not self._hurry and not self._closed:
                 full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731 - used once
@@ -296,10 +308,14 @@ class BatchWorker:
 
     def adopt(self) -> int:
         """Deliver what dead processes left. Answers how many records that were; what cannot be delivered stays."""
-        if self._spool_directory is None:
-            return 0
         delivered = 0
-        for orphan in adopt(self._spool_directory):
+        for directory in self._adopt_from:
+            if moved := set_aside(directory):
+                self._stats.count("spool.set_aside", len(moved))
+                self._stats.warn(
+                    "spool.set_aside", f"moved aside in {directory}: {len(moved)} that are no files of ours, {moved[0]}"
+                )
+        for orphan in (orphan for directory in self._adopt_from for orphan in adopt(directory)):
             unreadable = Counter[str]()
             for counter, found in (
                 ("adopted", _outcomes(orphan, unreadable)),

@@ -6,20 +6,24 @@ Always true: a report is replaced whole, so that a reader sees an old or a new o
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_llmlog.emit import SCOPE
+from otel_llmlog.pipeline.spool import aside, files, folder
 from otel_llmlog.stats import Stats
 
-_SUFFIX = ".stats"
+# A report, or one that is being written.
+_NAME = re.compile(r"([0-9]{1,10})-[0-9a-f]{8}(\.stats|\.new)")
 # Reports of processes that ended longer ago than this many seconds are removed.
 _KEEP_SECONDS = 86_400
 # Counters that together account for every call captured and event audited, beside those that wait.
@@ -51,6 +55,20 @@ class Report:
     counts: Mapping[str, int]
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+
+
+class _Said(msgspec.Struct, gc=False):
+    """A report as it is on disk."""
+
+    at: float
+    waiting: _Count
+    counts: dict[str, _Count]
+
+
+_decode = msgspec.json.Decoder(_Said).decode
+
+
 def write(directory: str, stats: Stats, waiting: int) -> None:
     """Say how things stand in this process, if anything has happened in it."""
     counts = stats.snapshot()
@@ -58,31 +76,62 @@ def write(directory: str, stats: Stats, waiting: int) -> None:
         return
     global _name  # noqa: PLW0603 - one process, one report
     _name = _name or f"{os.getpid()}-{os.urandom(4).hex()}"
-    path = Path(directory, _name + _SUFFIX)
-    fresh = path.with_suffix(".new")
-    said = json.dumps({"at": time.time(), "waiting": waiting, "counts": counts})
+    path = Path(directory, _name + aside.REPORT)
+    # A name that nobody can have put a pipe at.
+    fresh = path.with_name(f"{os.getpid()}-{os.urandom(4).hex()}.new")
+    said = msgspec.json.encode(_Said(time.time(), waiting, counts))
     with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have vanished
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(said)
-        fresh.replace(path)
+        files.make_directory(path.parent, fsync=False)  # it may have vanished
+        try:
+            with os.fdopen(files.make(fresh), "wb") as file:
+                file.write(said)
+            fresh.replace(path)
+        except OSError:
+            files.remove(fresh)
+            raise
 
 
 def read(directory: str) -> list[Report]:
     """What all processes said; reports that are long dead are removed."""
-    found = []
-    for path in sorted(Path(directory).glob(f"*{_SUFFIX}")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads(path.read_text())
-            pid = int(path.stem.partition("-")[0])
-            there = Path(f"/proc/{pid}").exists() if Path("/proc").exists() else _lives(pid)
-            live = there and said["at"] > time.time() - _FRESH_SECONDS
-            if not live and said["at"] < time.time() - _KEEP_SECONDS:
-                path.unlink()
-                continue
-            found.append(Report(pid, live, float(said["at"]), int(said["waiting"]), dict(said["counts"])))
-    return found
+    return look(directory)[0]
+
+
+def look(directory: str) -> tuple[list[Report], list[str]]:
+    """What all processes said, and the names of files that are no reports, though they are called so."""
+    found: list[Report] = []
+    unreadable: list[str] = []
+    place = Path(directory).absolute()
+    try:
+        uid = folder.check(place)
+        names = sorted(path.name for path in place.iterdir())
+    except OSError:
+        return [], []
+    for name in names:
+        matched = _NAME.fullmatch(name)
+        # What is no plain file of ours is not opened; `spool.status` tells of it.
+        descriptor = files.open_existing(place / name, uid, write=False) if matched else None
+        if matched is None or descriptor is None:
+            continue
+        with os.fdopen(descriptor, "rb") as file:
+            data, changed = file.read(aside.MAX_REPORT + 1), os.fstat(descriptor).st_mtime
+        try:
+            said = _decode(data)
+        except (msgspec.MsgspecError, ValueError):
+            if changed < time.time() - _KEEP_SECONDS:
+                files.remove(place / name)
+            elif matched[2] == aside.REPORT and len(data) <= aside.MAX_REPORT:  # else `spool.status` tells of it
+                unreadable.append(f"{name}: no counters")
+            continue
+        if matched[2] != aside.REPORT:
+            continue
+        pid = int(matched[1])
+        there = Path(f"/proc/{pid}").exists() if Path("/proc").exists() else _lives(pid)
+        live = there and said.at > time.time() - _FRESH_SECONDS
+        if not live and said.at < time.time() - _KEEP_SECONDS:
+            files.remove(place / name)
+            continue
+        found.append(Report(pid, live, said.at, said.waiting, said.counts))
+    return found, unreadable
 
 
 def _lives(pid: int) -> bool:
@@ -90,7 +139,7 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
 

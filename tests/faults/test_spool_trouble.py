@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -155,3 +157,26 @@ def test_a_directory_that_vanishes_costs_nothing(
     app.quit()
     assert status(200)["written"] == 200
     assert [row["total_tokens"] for row in rows()] == [160] * 200
+
+
+def test_pipes_and_devices_among_the_files_hold_up_neither_the_app_nor_its_exit(
+    environment: dict[str, str], status: Status, rows: Rows, tmp_path: Path
+) -> None:
+    app = App(environment)
+    app.call(1)
+    assert app.ask("flush")
+    app.quit()
+    (place,) = (tmp_path / "spool").iterdir()
+    for name in ("77-0123abcd.stats", "77-0123abcd.new", f"{'a' * 32}-00000001.seg", f"{'a' * 32}-00000002.intents"):
+        os.mkfifo(place / name)
+    (place / "78-0123abcd.stats").symlink_to("/dev/zero")
+    app = App(environment)
+    for report in place.glob("*.stats"):  # where the next one of this process goes, too
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(report.with_suffix(".new"))
+    app.call(10)
+    assert app.ask("flush")
+    assert app.numbers()["spool.set_aside"] >= 5
+    app.quit()  # waits a minute at most
+    assert len(rows()) == 11
+    assert len(status(11)["refused"]) >= 5

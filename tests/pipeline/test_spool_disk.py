@@ -253,9 +253,7 @@ def test_descriptors_that_the_app_closed_are_not_closed_again(tmp_path, impatien
         spool = Spool(tmp_path)
         spool.finish(0, b"before")
         (segment,) = spool._segments.values()
-        os.close(segment.fd)
-        theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT, 0o600)
-        assert theirs == segment.fd
+        theirs = os.dup2(os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT, 0o600), segment.fd)
         spool.close()
         os.write(theirs, b"still open")
 

@@ -286,9 +286,7 @@ def test_files_of_an_app_that_closed_our_descriptors_are_neither_written_nor_cut
         (segment,) = spool._segments.values()
         theirs = sorted({segment.fd, spool._intents.fd})
         for number, descriptor in enumerate(theirs):
-            os.close(descriptor)
-            file = os.open(tmp_path / f"theirs {number}", os.O_RDWR | os.O_CREAT, 0o600)
-            assert file == descriptor
+            file = os.dup2(os.open(tmp_path / f"theirs {number}", os.O_RDWR | os.O_CREAT, 0o600), descriptor)
             os.write(file, b"of the app")
         for ticket in under_way:
             spool.settle(ticket)

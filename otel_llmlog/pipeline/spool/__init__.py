@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otel_llmlog.pipeline.spool.adopt import Orphan, SpoolStatus, adopt, status
+from otel_llmlog.pipeline.spool.aside import move as set_aside
 from otel_llmlog.pipeline.spool.codec import (
     Ending,
     Intent,
@@ -32,5 +33,6 @@ __all__ = [
     "encode_ending",
     "encode_intent",
     "encode_record",
+    "set_aside",
     "status",
 ]

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from otel_llmlog.pipeline.spool import files, frames
+from otel_llmlog.pipeline.spool import aside, files, folder, frames
 from otel_llmlog.pipeline.spool.spool import POSITION
 
 # Places of damage that are remembered, to be kept aside. More are counted.
@@ -149,10 +149,14 @@ def _payload(place: tuple[_Part, int, int] | None) -> bytes | None:
 def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
     """Each orphan in the directory, locked; going on to the next one releases it. Never raises."""
     place = Path(directory).absolute()
+    try:
+        uid = folder.check(place)
+    except OSError:
+        return
     for owner, names in sorted(files.owners(place).items()):
         if not files.claim(owner):
             continue  # this process's own, or being adopted on another thread
-        parts = _take(place, names)
+        parts = _take(place, names, uid)
         if not parts:
             files.unclaim(owner)
             continue
@@ -163,7 +167,7 @@ def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
             orphan.release()
 
 
-def _take(directory: Path, names: list[files.Name]) -> list[_Part]:
+def _take(directory: Path, names: list[files.Name], uid: int) -> list[_Part]:
     """Open and lock every file of an owner, oldest first; none of them if one cannot be had.
 
     A live owner holds at least one of them: they would not all have locked. One that cannot be opened is in
@@ -173,7 +177,7 @@ def _take(directory: Path, names: list[files.Name]) -> list[_Part]:
     parts: list[_Part] = []
     for name in names:
         path = name.at(directory)
-        fd = files.open_existing(path, write=True)
+        fd = files.open_existing(path, uid, write=True)
         if fd is None:
             _close(parts)
             return []
@@ -211,12 +215,23 @@ class SpoolStatus:
     """Places of damage."""
     set_aside_bytes: int = 0
     """Of unreadable data kept in `.corrupt` files."""
+    written_at: float | None = None
+    """Epoch seconds: when records were last put there."""
+    refused: tuple[str, ...] = ()
+    """What is in the way there, and what it is: the folder itself, or files in it that are not what they should be."""
 
 
 def status(directory: str | os.PathLike[str]) -> SpoolStatus:
     """Look at a spool directory without getting in its owners' way. Of this process's own, only that they are live."""
     place = Path(directory).absolute()
+    try:
+        uid = folder.check(place)
+    except folder.RefusedError as error:
+        return SpoolStatus(refused=(str(error.strerror),))
+    except OSError:
+        return SpoolStatus()
     live = orphans = outcomes = orphaned = intents = corrupt = 0
+    latest: float | None = None
     for owner, names in files.owners(place).items():
         if not files.claim(owner):
             live += 1
@@ -226,11 +241,13 @@ def status(directory: str | os.PathLike[str]) -> SpoolStatus:
             free = True
             for name in names:
                 path = name.at(place)
-                fd = files.open_existing(path, write=False)
+                fd = files.open_existing(path, uid, write=False)
                 if fd is not None:
                     free = files.lock(fd, shared=True) and free
-                    size = os.fstat(fd).st_size
-                    parts.append(_Part(name, path, fd, files.identity(fd), size, frames.seed(name.stem)))
+                    found_there = os.fstat(fd)
+                    latest = max(latest or 0.0, found_there.st_mtime)
+                    size, seed = found_there.st_size, frames.seed(name.stem)
+                    parts.append(_Part(name, path, fd, files.identity(fd), size, seed))
             if parts:
                 live, orphans = live + (not free), orphans + free
                 found = _survey(parts, live=not free)
@@ -240,5 +257,5 @@ def status(directory: str | os.PathLike[str]) -> SpoolStatus:
         finally:
             _close(parts)
             files.unclaim(owner)
-    aside = files.used(place, ending=".corrupt")
-    return SpoolStatus(live, orphans, files.used(place), outcomes, orphaned, intents, corrupt, aside)
+    kept, odd = files.used(place, ending=".corrupt"), tuple(map(str, aside.odd(place, uid)))
+    return SpoolStatus(live, orphans, files.used(place), outcomes, orphaned, intents, corrupt, kept, latest, odd)

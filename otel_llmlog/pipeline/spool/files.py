@@ -1,9 +1,9 @@
 """Files of a spool directory: their names, who owns them, and how they are opened without being fooled.
 
 Always true: a process that lives holds a POSIX record lock on every file of its own, so one whose lock can be taken
-has lost its owner; nothing but plain files of this user with a single name is ever opened; a directory made here is
-0700, a file 0600. Names: `<owner>-<number>.seg` for a segment, `.intents` for calls under way, `.corrupt` for
-unreadable bytes kept aside; the owner is 32 random hex digits.
+has lost its owner; nothing but plain files of this user with a single name is ever opened, in a folder of this user; a
+directory made here is 0700, a file 0600. Names: `<owner>-<number>.seg` for a segment, `.intents` for calls under way,
+`.corrupt` for unreadable bytes kept aside; the owner is 32 random hex digits.
 
 A record lock belongs to the process and goes with the first close of any descriptor of that file. Hence a process
 opens each file once, and `claim` keeps its own threads off each other's files.
@@ -21,7 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_llmlog.files import kind
+from otel_llmlog.pipeline.spool import folder
+
 SEGMENT, INTENTS = ".seg", ".intents"
+# Ending of what was moved aside because it is not what its name says.
+REFUSED = ".refused"
 _HELD = re.compile(r"([0-9a-f]{32})-([0-9]{8})(\.seg|\.intents)")
 # Bytes a read falls back to where the disk cannot give a whole chunk.
 _BLOCK = 4096
@@ -85,7 +90,9 @@ def make_directory(directory: Path, *, fsync: bool) -> None:
     """Make the directory, readable by this user alone. One that exists stays as it is. Raises OSError."""
     if directory.is_dir():
         return
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):  # those above, too: `parents=True` would leave them to the umask
+        each.mkdir(mode=0o700, exist_ok=True)
     if fsync:
         for above in directory.parents:
             with contextlib.suppress(OSError):  # not ours to open, so not made here either
@@ -110,8 +117,7 @@ def can_map(directory: Path) -> bool:
 
 def create(path: Path, *, append: bool) -> int:
     """A new file, open and locked. Raises OSError; BlockingIOError when another process was quicker to lock it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = make(path, append=append)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -121,24 +127,36 @@ def create(path: Path, *, append: bool) -> int:
     return descriptor
 
 
-def open_existing(path: Path, *, write: bool) -> int | None:
-    """Open a segment that another process made; None when it is gone or is not a plain file of this user."""
+def make(path: Path, *, append: bool = False) -> int:
+    """A new file in a folder of this user, open. Raises OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
+    with folder.opened(path.parent) as (directory, _):
+        return os.open(path.name, flags, 0o600, dir_fd=directory)
+
+
+def open_existing(path: Path, uid: int, *, write: bool) -> int | None:
+    """Open a file that another process made; None when it is gone or is not a plain file of this user."""
     try:
         # Looked at before it is opened, since opening a pipe or a device may have effects; and after, to be sure.
-        if not _plain(os.lstat(path)):
+        if objection(os.lstat(path), uid):
             return None
         mode = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
         descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
-    if _plain(os.fstat(descriptor)):
+    if not objection(os.fstat(descriptor), uid):
         return descriptor
     os.close(descriptor)
     return None
 
 
-def _plain(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+def objection(found: os.stat_result, uid: int) -> str:
+    """Why this is no plain file of this user with a single name; empty when it is one."""
+    if not stat.S_ISREG(found.st_mode):
+        return kind(found.st_mode)
+    if found.st_uid != uid:
+        return "a file of another user"
+    return "a file with a second name (hard link)" if found.st_nlink != 1 else ""
 
 
 def lock(descriptor: int, *, shared: bool = False) -> bool:
@@ -230,15 +248,20 @@ def owners(directory: Path) -> dict[str, list[Name]]:
 
 
 def used(directory: Path, *, but: str = "", ending: str = "") -> int:
-    """Bytes of all plain files in the directory: those with this ending, without what one owner holds."""
+    """Bytes of all plain files of its owner in the directory: those with this ending, without what one process holds.
+
+    What others put there, or what was moved aside, takes no room away.
+    """
     total = 0
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        uid = directory.stat().st_uid
         for entry in entries:
             if not entry.name.endswith(ending) or (but and entry.name.startswith(but) and _HELD.fullmatch(entry.name)):
                 continue
             with contextlib.suppress(OSError):  # gone since
-                if entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and found.st_uid == uid and not entry.name.endswith(REFUSED):
+                    total += found.st_size
     return total
 
 
@@ -249,7 +272,7 @@ def keep_aside(directory: Path, stem: str, descriptor: int, parts: Sequence[tupl
         return
     path = directory / f"{stem}.{parts[0][0]}.corrupt"
     with contextlib.suppress(OSError):  # FileExistsError: kept by an adopter that did not get to its end
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        target = make(path)
         try:
             for start, end in parts:
                 size = min(end - start, room)

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from otel_llmlog.pipeline.spool import files, frames
+from otel_llmlog.pipeline.spool import files, folder, frames, purpose
 from otel_llmlog.pipeline.spool.intents import Intents
 from otel_llmlog.pipeline.spool.segment import Segment
 from otel_llmlog.pipeline.spool.window import AVAILABLE
@@ -34,8 +34,7 @@ _MAX_SEGMENTS = 64
 # Bytes a spool must be allowed for its segments to be mapped.
 _LEAST_MAPPED = 64 << 20
 # Seconds until a disk that failed is tried again, and between looks whether the segment is still in its directory.
-_RETRY_SECONDS = 1.0
-_CHECK_SECONDS = 1.0
+_RETRY_SECONDS = _CHECK_SECONDS = 1.0
 # Seconds between counts of what other processes hold in the directory; less when that is why an append was refused.
 _RECOUNT_SECONDS = 5.0
 _DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -65,10 +64,12 @@ class Log:
         fsync: bool = False,
         stats: Stats | None = None,
         segment_bytes: int | None = None,
+        destination: str = "",
     ) -> None:
         """Touches no file: the directory and the first segment are made at the first append, or by `open`."""
         self._directory = Path(directory).absolute()  # the app may change its working directory
         self._max_bytes = max_bytes
+        self._destination = destination  # of the records, in words
         self._segment_bytes = segment_bytes or max(_SEGMENT_BYTES, max_bytes // _MAX_SEGMENTS)
         # Background threads begin a new segment a little early, so that the app's threads seldom have to.
         self._early_bytes = self._segment_bytes * 7 // 8
@@ -114,8 +115,6 @@ class Log:
 
     def _shut(self) -> None:
         self._trouble, self._retry_at = CLOSED, math.inf
-
-    # Writing.
 
     def open(self) -> bool:
         """Make the directory and the first files now, so that the first call need not; False when that is refused."""
@@ -297,6 +296,8 @@ class Log:
             if self._trouble == UNWRITABLE:
                 self._active = None
             self._count(f"spool.error.{errno.errorcode.get(error.errno or 0, 'unknown')}")
+            if isinstance(error, folder.RefusedError) and self._stats:
+                self._stats.warn("spool.refused", f"{error.strerror}: {folder.ADVICE}")
 
     def _refuse(self, reason: str) -> int:
         self._last.reason = reason
@@ -306,8 +307,6 @@ class Log:
     def _count(self, name: str, number: int = 1) -> None:
         if self._stats:
             self._stats.count(name, number)
-
-    # Segments.
 
     def _ready(self, size: int, room: int) -> Segment | None:
         """A segment that takes `size` bytes more."""
@@ -369,6 +368,7 @@ class Log:
         self._maps = roomy and AVAILABLE and files.can_map(self._directory)
         made = kind.create(self._directory, self._owner, self._number + 1, fsync=self._fsync, mapped=self._maps)
         self._number = made.name.number
+        purpose.note(self._directory, self._destination)
         if self._recount_at == math.inf:
             self._recount()
         return made

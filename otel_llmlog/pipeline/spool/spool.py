@@ -59,9 +59,15 @@ class Spool(Log):
         fsync: bool = False,
         stats: Stats | None = None,
         segment_bytes: int | None = None,
+        destination: str = "",
     ) -> None:
-        """`max_bytes`: of all files in the directory, those of other processes as they were a few seconds ago."""
-        super().__init__(directory, max_bytes, fsync=fsync, stats=stats, segment_bytes=segment_bytes)
+        """`max_bytes`: of all files in the directory, those of other processes as they were a few seconds ago.
+
+        `destination`: where its records go, in words. The directory says so to who finds it.
+        """
+        super().__init__(
+            directory, max_bytes, fsync=fsync, stats=stats, segment_bytes=segment_bytes, destination=destination
+        )
 
     def _start_anew(self) -> None:
         super()._start_anew()
