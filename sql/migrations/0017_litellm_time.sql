@@ -1,7 +1,8 @@
 -- The newest rows by LiteLLM's "startTime" are found as fast as by our own start_time.
 --
 -- It builds an index on each partition; meanwhile writers wait, some two seconds for a million rows, readers never. Where
--- that is too long, build the same index CONCURRENTLY on each partition first, under any name: it is then taken as it is.
+-- that is too long, build the same index CONCURRENTLY on each partition first, under any name: it is then taken as it is. Run ANALYZE llmlog.spend_logs afterwards, when it suits: partitions that get no
+-- more rows are not looked at by themselves, and some plans for "startTime" are better for it.
 
 -- Postgres knows no order of an expression but by an index on just that: without it the newest fifty of two million rows
 -- took seconds. It grows at its right edge, eight bytes a row.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_llmlog.store.migrations import run
 
 revision = "0016"
-down_revision = "0008"
+down_revision = "0015"
 
 
 def upgrade() -> None:
