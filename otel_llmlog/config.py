@@ -22,6 +22,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from otel_llmlog import address
 from otel_llmlog.errors import ConfigError
 
 ENV_PREFIX = "LLMLOG_"
@@ -221,9 +222,17 @@ class StoreSettings(_Part):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", url.get_secret_value()):
-            raise ValueError("must start with postgresql://")
+        if url is not None:
+            address.read(url.get_secret_value())
         return url
+
+    def left_out(self) -> str | None:
+        """One line on what in the URL is meant for other tools and so not heeded; None when all is."""
+        names = address.read(self.database_url.get_secret_value()).left_out if self.database_url else ()
+        if not names:
+            return None
+        tables = "; the tables are in the schema llmlog in any case" if "schema" in names else ""
+        return f"{ENV_PREFIX}DATABASE_URL: {', '.join(names)} left out: not PostgreSQL's own{tables}"
 
 
 class RetentionSettings(_Part):
@@ -373,7 +382,22 @@ def _read(part: type[_P], values: Mapping[str, Any] | None) -> _P:
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
         # A database URL holds a password, an alias map may hold keys: say what is wrong with them, not what they are.
         found = "" if name in {"database_url", "api_key_aliases", "sink_token"} else f", found {first['input']!r}"
-        raise ConfigError(f"{ENV_PREFIX}{name.upper()} {wanted}{found}") from None
+        where = "" if os.environ.get(f"{ENV_PREFIX}{name.upper()}") else _origin(values, name)
+        raise ConfigError(f"{ENV_PREFIX}{name.upper()}{where} {wanted}{found}") from None
+
+
+def _origin(values: Mapping[str, Any] | None, name: str) -> str:
+    """Where a value that is not from the environment is from, as a part of a sentence."""
+    origin = values.origins.get(name) if isinstance(values, FileValues) else None
+    return f" ({origin})" if origin else ""
+
+
+class FileValues(dict[str, Any]):
+    """Settings of a file, and where each stands in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origins: dict[str, str] = {}
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -382,7 +406,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(read_file(Path(path), environ) if path else None)
 
 
-def read_file(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def read_file(path: Path, environ: Mapping[str, str] = os.environ) -> FileValues:
     """Known settings in a YAML file of ours or LiteLLM's, `os.environ/NAME` resolved. Raises ConfigError."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -391,13 +415,15 @@ def read_file(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, 
         raise ConfigError(f"{CONFIG_FILE} must name a readable YAML file, found {str(path)!r}: {reason}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{CONFIG_FILE} must name a YAML file with sections, such as {', '.join(SECTIONS)}: {path}")
-    values: dict[str, Any] = {}
+    values = FileValues()
     for section in SECTIONS:
         body = document.get(section) or {}
         if not isinstance(body, dict):
             raise ConfigError(f"{section} in {path} must be a mapping of settings, found {type(body).__name__}")
         for name, value in cast("dict[str, Any]", body).items():
             values[name] = _resolve(name, value, environ)
+            through = f", by {value}" if isinstance(value, str) and value.startswith(_FROM_ENVIRONMENT) else ""
+            values.origins[name] = f"{section}.{name} in {path}{through}"
     return values
 
 

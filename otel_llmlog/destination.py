@@ -39,6 +39,8 @@ def exporter(settings: config.Settings, stats: Stats, on_connect: Callable[[], N
         )
 
     if store.database_url is not None:
+        if word := store.left_out():
+            stats.warn("database_url", word)
         url = store.database_url.get_secret_value()
         return _Lazy(lambda: connect(url), on_connect)
     if not embedded.installed():

@@ -102,6 +102,8 @@ def _database(settings: config.Settings) -> Iterator[Finding]:
         yield Finding("bad", "database", str(error))
         return
     yield Finding("ok", "database", f"reachable: {where}")
+    if word := settings.store.left_out():
+        yield Finding("note", "database", word)
     if status.revision == status.newest_revision:
         yield Finding("ok", "tables", f"at {status.revision}")
     elif settings.store.auto_migrate:

@@ -1,7 +1,8 @@
 """How the database is reached, and what every transaction there begins with: the same for all that connect.
 
-Always true: no statement depends on a setting of the user's role, database, URL or pooler; nothing is set for longer
-than a transaction, because behind a pooler the next one is somebody else's; no message holds the URL or a part of it.
+Always true: only `otel_llmlog.address` reads the URL; no statement depends on a setting of the user's role, database,
+URL or pooler; nothing is set for longer than a transaction, because behind a pooler the next one is somebody else's;
+no message holds the URL or a part of it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
+from otel_llmlog import address
 from otel_llmlog.errors import ConfigError, StoreUnavailable
 from otel_llmlog.store.failures import failure
 
@@ -92,14 +95,17 @@ def transaction(connection: psycopg.Connection[Any], limits: Limits = USUAL) -> 
 
 def conninfo(url: str, *, connect_timeout: int = 10) -> str:
     """The URL as libpq's connection string, what it leaves open filled in. Raises ConfigError."""
-    scheme, separator, rest = url.partition("://")
     try:
-        given = conninfo_to_dict(scheme.replace("+psycopg", "") + separator + rest)
-    except psycopg.Error:
-        # The library's message repeats the URL, password and all.
-        raise ConfigError("LLMLOG_DATABASE_URL must be like postgresql://user:password@host/database") from None
+        given = address.read(url).parameters
+    except ValueError as error:
+        raise ConfigError(f"LLMLOG_DATABASE_URL {error}") from None
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    if unknown := sorted(given.keys() - known):
+        raise ConfigError(
+            f"LLMLOG_DATABASE_URL says {unknown[0]}, which this machine's libpq ({pq.version()}) is too old for"
+        )
     defaults: dict[str, Any] = {"application_name": "llmlog", "connect_timeout": connect_timeout, **_KEEPALIVE}
-    if "," in str(given.get("host") or given.get("hostaddr")):
+    if "," in (given.get("host") or given.get("hostaddr") or ""):
         defaults["target_session_attrs"] = "read-write"  # the primary, wherever it is now
     return make_conninfo("", **{**defaults, **given, "client_encoding": "utf8"})
 
