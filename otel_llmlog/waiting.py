@@ -121,10 +121,9 @@ def _former_name(settings: config.Settings) -> str:
     elif url is None:
         told = f"embedded:{embedded_dir or ''}"
     else:
-        parts = urlsplit(url.get_secret_value())
         try:
-            port = str(parts.port)
-        except ValueError:  # several hosts: those versions did not start with them
-            port = ""
-        told = f"{parts.hostname}:{port}{parts.path}?{parts.query}"
+            parts = urlsplit(url.get_secret_value())
+            told = f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}"
+        except ValueError:  # several hosts, or a password that is not encoded: those versions did not start with them
+            told = ""
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -54,7 +54,8 @@ def test_options_and_credentials_are_no_other_database(url: str) -> None:
         ("postgresql://", {"PGUSER": "ada"}, "postgres local:5432/ada"),
         ("postgresql:///?service=prod", {"PGDATABASE": "d"}, "postgres service prod/d"),
         ("postgresql://u:p@ss@h/app", {}, "postgres h:5432/app"),
-        ("postgresql://h:x/app", {}, "postgres h:x/app"),
+        ("postgresql://u:p/s[s@h/app", {}, "postgres h:5432/app"),
+        ("host=h2,h1 port=6432 dbname=app", {}, "postgres h1:6432,h2:6432/app"),
     ],
 )
 def test_a_database_is_named_by_the_addresses_that_libpq_would_use(

@@ -12,8 +12,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from otel_llmlog import address
 from otel_llmlog.pipeline.spool import files
 
 # The file in a folder that says what it is for.
@@ -23,20 +24,15 @@ _POSTGRES_PORT = "5432"
 
 
 def of_postgres(url: str, environ: Mapping[str, str] = os.environ) -> str:
-    """A database by the addresses that libpq would make of its URL."""
-    address, _, query = url.partition("://")[2].partition("?")
-    authority, _, path = address.partition("/")
-    login, _, places = authority.rpartition("@")
-    options = {name: unquote(value) for name, _, value in (part.partition("=") for part in query.split("&"))}
+    """A database by the addresses that libpq would make of its URL, which was found sound at the start."""
+    given = address.read(url).parameters
 
-    def said(option: str, variable: str, written: str = "") -> str:
-        return options.get(option) or written or environ.get(variable, "")
+    def said(parameter: str, variable: str) -> str:
+        return given.get(parameter) or environ.get(variable, "")
 
-    pairs = [_split_port(place) for place in places.split(",")]
-    written = [",".join(part) if any(part) else "" for part in zip(*pairs, strict=True)]
-    hosts = said("host", "PGHOST", written[0]) or said("hostaddr", "PGHOSTADDR")
-    ports = said("port", "PGPORT", written[1])
-    database = said("dbname", "PGDATABASE", unquote(path)) or said("user", "PGUSER", unquote(login.partition(":")[0]))
+    hosts = said("host", "PGHOST") or said("hostaddr", "PGHOSTADDR")
+    ports = said("port", "PGPORT")
+    database = said("dbname", "PGDATABASE") or said("user", "PGUSER")
     service = said("service", "PGSERVICE")
     names = hosts.split(",")
     numbers = ports.split(",")
@@ -85,17 +81,10 @@ def noted(directory: Path, uid: int) -> str:
     return words if words.isprintable() else ""
 
 
-def _split_port(place: str) -> tuple[str, str]:
-    host, separator, port = place.rpartition(":")
-    if not separator or port.endswith("]"):  # an address of IPv6 without a port
-        return unquote(place), ""
-    return unquote(host), port
-
-
 def _host(host: str) -> str:
     if host.startswith("/"):
         return os.path.normpath(host)
-    return host.lower().rstrip(".") or "local"
+    return f"[{host.lower()}]" if ":" in host else host.lower().rstrip(".") or "local"
 
 
 def _login() -> str:
