@@ -5,8 +5,9 @@
 The server fills one of two databases with rows of the last 30 days (8 models, 200 users of 20 teams, sessions of 10
 calls) and sums them up; then both get the same batches of 512, their rounds interleaved. The ratio of the medians
 counts: 1.00 means that a writer does not notice the size. Below are the answers of `Reader.spend`, connecting included:
-from the rollups, and the same from the rows; lists of sessions; and what it costs to store calls that follow one
-another and name no session, which the database must find. Ten million rows take some 12 GB of disk and a quarter of an hour.
+from the rollups, and the same from the rows; lists of sessions; the newest rows by LiteLLM's name and by ours; and what
+it costs to store calls that follow one another and name no session, which the database must find. Ten million rows take
+some 12 GB of disk and a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -159,6 +160,11 @@ def _sessions(url: str) -> None:
         _time("the view by spend", lambda: connection.execute(view).fetchall())
         grouped = "SELECT session_id, sum(spend) FROM llmlog.spend_logs GROUP BY 1 ORDER BY 2 DESC NULLS LAST LIMIT 20"
         _time("for comparison, GROUP BY", lambda: connection.execute(grouped).fetchall(), times=1)
+        for name, newest in {
+            "newest 50 of LiteLLM's": 'SELECT * FROM llmlog."LiteLLM_SpendLogs" ORDER BY "startTime" DESC LIMIT 50',
+            "newest 50 of the table": "SELECT * FROM llmlog.spend_logs ORDER BY start_time DESC LIMIT 50",
+        }.items():
+            _time(name, lambda newest=newest: connection.execute(newest).fetchall())
 
 
 def _time(what: str, ask: Callable[[], object], times: int = 5) -> None:
