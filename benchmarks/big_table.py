@@ -77,7 +77,7 @@ def _fill(url: str, rows: int) -> None:
         connection.execute("SELECT pg_reload_conf()")
         # All of them first: the last rows of a day are of the next one, by seconds.
         for day in range(-1, DAYS):
-            connection.execute("SELECT llmlog.ensure_partition(current_date - %s)", (day,))
+            connection.execute("SELECT llmlog.make_partition(current_date - %s)", (day,))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for _ in threads.map(lambda day: _fill_day(url, day, rows), range(DAYS)):
             pass

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
 from otel_llmlog import config
 from otel_llmlog.cli import database, render
-from otel_llmlog.store import check as checking, migrate, retention
+from otel_llmlog.store import check as checking, migrate, retention, roles
 
 app = typer.Typer(help="Create, upgrade, look at, check and prune the tables.", no_args_is_help=True)
 
@@ -32,6 +34,27 @@ def status(as_json: bool = typer.Option(False, "--json", help="As one JSON objec
     if found.revision != found.newest_revision:
         typer.echo("The tables are not up to date: run `llmlog db upgrade`.")
         raise typer.Exit(1)
+
+
+@app.command("roles")
+def make_roles(
+    owner: Annotated[str, typer.Option(help="Owns the tables: upgrades, prunes, repairs, works costs out again.")] = (
+        roles.DEFAULTS.owner
+    ),
+    writer: Annotated[str, typer.Option(help="Stores calls and audit events.")] = roles.DEFAULTS.writer,
+    reader: Annotated[str, typer.Option(help="Reads everything, and changes nothing.")] = roles.DEFAULTS.reader,
+    print_: Annotated[bool, typer.Option("--print", help="Print the SQL instead, for `psql`.")] = False,
+) -> None:
+    """Make three roles, each with the rights that its work needs and no other. Grant them to those who log in.
+
+    Needs tables that are there, and a role that may create roles and owns the tables. Safe to run again.
+    """
+    names = roles.Names(owner, writer, reader)
+    if print_:
+        typer.echo(roles.statements(names))
+        return
+    roles.make(database.url(), names)
+    typer.echo(f"{owner} owns the tables, {writer} writes, {reader} reads. Let logins in by: GRANT {writer} TO …")
 
 
 @app.command()

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from psycopg import errors
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, sql
+from otel_llmlog.store import connect, roles, sql
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.postgres import DAYS_AHEAD
 
@@ -25,26 +27,61 @@ SCHEMA = "llmlog"
 VERSION_TABLE = "alembic_version"
 # Any number, as long as it stays the same: it names the lock that upgrades hold.
 _LOCK = 7_110_205_331_148_201
+# For a lock that anybody may hold.
+PATIENCE_SECONDS = 10.0
 _LOGGERS = ("alembic.runtime.migration", "alembic.runtime.plugins")
 
 
 def upgrade(target: str | Engine) -> None:
     """Bring the tables to the newest revision. Does nothing when they are there already."""
     with _connected(target) as connection, connection.begin():
-        # Held until COMMIT: of ten processes that start at once, nine wait here and then find the work done.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        _one_at_a_time(connection)
+        _become_owner(connection)
+        if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         if (_current(connection) or "") < sql.newest():
             _run(connection)
-        for day in range(DAYS_AHEAD + 1):
-            made = "SELECT llmlog.ensure_partition(CAST(now() AT TIME ZONE 'UTC' AS date) + :day)"
-            connection.execute(text(made), {"day": day})
+            roles.hand_on_functions(connection)
+        _make_partitions(connection)
 
 
 def status(target: str | Engine) -> tuple[str | None, str]:
     """(revision of the database or None, newest revision)."""
     with _connected(target) as connection:
         return _current(connection), sql.newest()
+
+
+def _one_at_a_time(connection: Connection) -> None:
+    """Of ten processes that start at once, nine wait here and then find the work done."""
+    # Where there are tables, a lock that only their owner can take. The other one is for a new database, and for
+    # processes of the version before; anybody may hold it, so it is not waited for without end.
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    if _current(connection) is not None:
+        connection.execute(text(f"LOCK TABLE {SCHEMA}.{VERSION_TABLE} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _make_partitions(connection: Connection) -> None:
+    """Those of the next days; where a reader stands in the way they are left to writers, who try again."""
+    connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+    made = "SELECT llmlog.ensure_partition(CAST(now() AT TIME ZONE 'UTC' AS date) + :day)"
+    try:
+        with connection.begin_nested():
+            for day in range(DAYS_AHEAD + 1):
+                connection.execute(text(made), {"day": day})
+    except DBAPIError as error:
+        if not isinstance(error.orig, errors.LockNotAvailable):
+            raise
+
+
+def _become_owner(connection: Connection) -> None:
+    """Let what is made belong to whom the tables belong, or else the schema, where this role may act for that one."""
+    found = connection.execute(text(sql.queries()["owner_to_become"])).one_or_none()
+    if found is not None:
+        connection.execute(text(f"SET LOCAL ROLE {found.quoted}"))
 
 
 def _current(connection: Connection) -> str | None:

@@ -37,6 +37,8 @@ AHEAD_ROWS = 8
 DAYS_BACK, DAYS_AHEAD = 7, 2
 # Seconds between two looks whether old rows should be removed: a small query, and an idle fleet has many writers.
 LOOK_SECONDS = 900.0
+# Seconds until a partition is tried again that a reader stood in the way of: readers must not hold writers up.
+PARTITION_SECONDS = 60.0
 _DAY_NS = 86_400 * 10**9
 
 # What migrate and its libraries import as they go, while they hold a lock of the database: had before, in one piece.
@@ -74,6 +76,7 @@ class PostgresExporter(Exporter):
         self._connect_timeout = connect_timeout
         self._retention = retention if retention and wanted(retention) else None
         self._look_at = 0.0
+        self._partitions_at = 0.0
         self._stats = stats
         self._keep_rejected = keep_rejected
         self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
@@ -241,12 +244,21 @@ class PostgresExporter(Exporter):
         # Those to come are made before anybody needs them, at the first batch of a day at the latest.
         days = given.union(range(today, today + DAYS_AHEAD + 1))
         for day in sorted(days - self._days):
-            if -DAYS_BACK <= day - today <= DAYS_AHEAD:
-                session.make_partition(datetime.fromtimestamp(day * 86_400, UTC).date())
-                self._days.add(day)
+            if (
+                -DAYS_BACK <= day - today <= DAYS_AHEAD
+                and time.monotonic() >= self._partitions_at
+                and not self._made(session, day)
+            ):
+                self._partitions_at = time.monotonic() + PARTITION_SECONDS
         if today != self._today:
             session.fold_rollups()
             self._today = today
+
+    def _made(self, session: Session, day: int) -> bool:
+        made = session.make_partition(datetime.fromtimestamp(day * 86_400, UTC).date())
+        if made:
+            self._days.add(day)
+        return made
 
     def _drop(self) -> None:
         session, self._session = self._session, None

@@ -63,19 +63,6 @@ _HOURS_AT_ONCE, _SESSIONS_AT_ONCE = 32, 4
 _QUOTED = re.compile(r'[,()"\\]').search
 
 
-def _returned(column: str) -> str:
-    if column in {"start_time", "end_time"}:
-        return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')"
-    if column == "cache_hit":
-        return "CASE WHEN cache_hit THEN 't' END"
-    used = (*_NAMES, *_TOKENS, *_LATEST, *chains.COLUMNS, *described.COLUMNS, "spend")
-    return f"CAST({column} AS text)" if column in used else "NULL"
-
-
-# A stored row in the form of `SpendLogRow`, as far as it is added up, for INSERT … RETURNING.
-RETURNED = ", ".join(map(_returned, SpendLogRow._fields))
-
-
 # The same names come again and again: a look is cheaper than a digest.
 @lru_cache(maxsize=8192)
 def _named(names: str) -> str:
@@ -110,7 +97,7 @@ class Added:
         self._links: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take in rows as they are stored, as `SpendLogRow`; only the columns in `RETURNED` need be there."""
+        """Take in rows as they are stored, as `SpendLogRow`."""
         hours, first, further, sessions = self._hours, self._facts, self._further, self._sessions
         for facts, names, session in zip(map(_facts, rows), map(_names, rows), map(_session_id, rows)):  # noqa: B905 - hot
             # No field holds a tab.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 import psycopg
 from psycopg import errors, generators, pq
@@ -24,35 +25,37 @@ from otel_llmlog.store.under_way import Steps, UnderWay
 # Answers whether spans of others were ever stored, which none can change until the end of the transaction.
 _DESCRIBED = "SELECT llmlog.are_described()"
 
+# For what can be done later as well: whoever comes while it waits for a table must wait behind it.
+_SOON = connect.USUAL._replace(lock=1)
+
 # Rows per network write: the server reads one piece while the next is being formatted.
 PIECE_ROWS = 32
 
 # A row for each table; most calls keep no content.
 Stored = tuple[rows.SpendLogRow, rows.SpendLogContent | None]
+Key = tuple[str, str, str]
+_key: Callable[[rows.SpendLogRow], Key] = attrgetter("start_time", "trace_id", "span_id")
 
 
-class _Table(NamedTuple):
-    copy: str
-    stage: str
-    copy_staged: str
-    merge: str
+_COPY_LOGS = f"COPY llmlog.spend_logs ({', '.join(rows.SpendLogRow._fields)}) FROM STDIN"
+_COPY_CONTENTS = f"COPY llmlog.spend_log_contents ({', '.join(rows.SpendLogContent._fields)}) FROM STDIN"
 
-
-def _table(name: str, columns: Sequence[str], returned: str) -> _Table:
-    table, staging, listed = f"llmlog.{name}", f"pg_temp.llmlog_{name}", ", ".join(columns)
-    like = f"SELECT {listed} FROM {table}"  # noqa: S608 - constants
-    return _Table(
-        f"COPY {table} ({listed}) FROM STDIN",
-        # Each time, because behind a pooler each transaction may meet another session.
-        f"CREATE TEMP TABLE IF NOT EXISTS llmlog_{name} ON COMMIT DELETE ROWS AS {like} WITH NO DATA",
-        f"COPY {staging} ({listed}) FROM STDIN",
-        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING "  # noqa: S608 - constants
-        f"RETURNING {returned}",
-    )
-
-
-_LOGS = _table("spend_logs", rows.SpendLogRow._fields, rollups.RETURNED)
-_CONTENTS = _table("spend_log_contents", rows.SpendLogContent._fields, "NULL")
+# Whether a key is there, in both tables, in the order of the keys. The first and the last time keep all other days out
+# of it. A writer needs the right to read these three columns and no more.
+_ARE_THERE = """
+SELECT EXISTS (
+    SELECT FROM llmlog.spend_logs l
+    WHERE l.start_time BETWEEN %(first)s::timestamptz AND %(last)s::timestamptz
+      AND (l.start_time, l.trace_id, l.span_id) = (k.start_time, k.trace_id, k.span_id)
+), EXISTS (
+    SELECT FROM llmlog.spend_log_contents c
+    WHERE c.start_time BETWEEN %(first)s::timestamptz AND %(last)s::timestamptz
+      AND (c.start_time, c.trace_id, c.span_id) = (k.start_time, k.trace_id, k.span_id)
+)
+FROM unnest(%(starts)s::timestamptz[], %(traces)s::text[], %(spans)s::text[])
+    WITH ORDINALITY AS k (start_time, trace_id, span_id, at)
+ORDER BY k.at
+"""
 
 
 class Session:
@@ -74,27 +77,35 @@ class Session:
         version = self._connection.execute("SELECT version_num FROM llmlog.alembic_version").fetchone()
         return None if version is None else str(version[0])
 
-    def make_partition(self, day: dt.date) -> None:
-        """See that both tables have a partition for this day, unless its rows are in the default one already."""
-        with connect.transaction(self._connection):
-            self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
+    def make_partition(self, day: dt.date) -> bool:
+        """See that both tables have a partition for this day, unless its rows are in the default one already.
+
+        False: not now, because a reader holds the default partition. Its rows have a place all the same.
+        """
+        try:
+            with connect.transaction(self._connection, _SOON):
+                self._connection.execute("SELECT llmlog.ensure_partition(%s)", (day,))
+        except errors.LockNotAvailable:
+            return False
         self._described = False  # it has no index of our own rows yet
+        return True
 
     def fold_rollups(self) -> None:
         """Sum hours up into days, as far as that has not been done. Left to the next who tries when others are busy."""
-        limits = connect.USUAL._replace(lock=1)
-        with contextlib.suppress(errors.LockNotAvailable), connect.transaction(self._connection, limits):
+        with contextlib.suppress(errors.LockNotAvailable), connect.transaction(self._connection, _SOON):
             self._connection.execute("SELECT llmlog.fold_rollups()")
 
-    def send(self, pieces: Iterable[Sequence[Stored]]) -> None:
+    def send(self, pieces: Iterable[Sequence[Stored]], known: set[str] | None = None) -> None:
         """Store rows that are new, which nearly all are: `commit` tells how that went.
+
+        `known`: lines of spend_hourly that are there, for `Added.statement`; None: those that this session remembers.
 
         The server stores while the next piece is formatted. What it has still to do then needs the caller only now and
         again: see `is_settled`.
         """
         pgconn = self._connection.pgconn
         # In one message: while an answer is waited for, nobody works.
-        *_, described, _ = self._connection.wait(_run(pgconn, f"{self._begin}; {_LOGS.copy}".encode()))
+        *_, described, _ = self._connection.wait(_run(pgconn, f"{self._begin}; {_COPY_LOGS}".encode()))
         added = rollups.Added(described_too=described.get_value(0, 0) == b"t")
         kept: list[rows.SpendLogContent] = []
         for piece in pieces:
@@ -104,23 +115,24 @@ class Session:
             pgconn.flush()
             added.add(stored)
             kept += [content for _, content in piece if content is not None]
-        self._under_way = UnderWay(self._rest(kept, added), pgconn.socket, self._connection.wait)
+        rest = self._rest(kept, added, self._known if known is None else known)
+        self._under_way = UnderWay(rest, pgconn.socket, self._connection.wait)
 
-    def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added) -> Steps:
+    def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added, known: set[str]) -> Steps:
         """The contents, the sums and COMMIT."""
         pgconn = self._connection.pgconn
         # While the server is busy with the rows. They are more than the socket holds, so it is given them meanwhile.
         # Sums that can be none end the transaction.
         sums, error = b"", None
         try:
-            sums = added.statement(self._quote(), self._known, pgconn.flush)
+            sums = added.statement(Escaping(pgconn).escape_literal, known, pgconn.flush)
         except psycopg.Error as absurd:
             error = absurd
         yield from generators.copy_end(pgconn, None)
         if error is not None:
             raise error
         if kept:
-            yield from _run(pgconn, _CONTENTS.copy.encode())
+            yield from _run(pgconn, _COPY_CONTENTS.encode())
             for start in range(0, len(kept), PIECE_ROWS):
                 yield from generators.copy_to(pgconn, copy.lines(kept[start : start + PIECE_ROWS])[0])
             yield from generators.copy_end(pgconn, None)
@@ -154,28 +166,41 @@ class Session:
             under_way.finish()
 
     def merge(self, stored: Sequence[Stored]) -> int:
-        """Store those rows that are not there yet, by way of a temporary table; returns how many."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(self._begin.encode())
-            while cursor.nextset():
-                pass
-            described = cursor.fetchone() == (True,)
-            cursor.execute(f"{_LOGS.stage}; {_CONTENTS.stage}")
-            added = rollups.Added(described_too=described)
-            for table, lines in (
-                (_LOGS, [row for row, _ in stored]),
-                (_CONTENTS, [content for _, content in stored if content is not None]),
-            ):
-                with cursor.copy(table.copy_staged) as writer:
-                    writer.write(copy.lines(lines)[0])
-            new: list[Any] = cursor.execute(_LOGS.merge).fetchall()
-            cursor.execute(_CONTENTS.merge)
-            added.add([tuple(map(copy.field, row)) for row in new])
-            cursor.execute(b"; ".join([added.statement(self._quote(), set()), b"COMMIT"]))
-        return len(new)
+        """Store those rows that are not there yet; returns how many. Raises what the tables or the rollups refuse."""
+        first: dict[Key, Stored] = {}
+        for row, content in stored:
+            first.setdefault(_key(row), (row, content))
+        new = self._not_there(first)
+        while new:
+            try:
+                # Its names all told: what is believed to be there is no reason to refuse a row.
+                self.send([[*new.values()]], known=set())
+                self.commit()
+            except errors.UniqueViolation:
+                # Another process has stored some of them since.
+                self._connection.execute("ROLLBACK")
+                before, new = new, self._not_there(new)
+                if len(new) == len(before):
+                    raise
+            else:
+                return len(new)
+        return 0
 
-    def _quote(self) -> Callable[[bytes], bytes]:
-        return Escaping(self._connection.pgconn).escape_literal
+    def _not_there(self, stored: Mapping[Key, Stored]) -> dict[Key, Stored]:
+        if not stored:
+            return {}
+        keys = {
+            name: [*map(copy.value, fields)]
+            for name, fields in zip(("starts", "traces", "spans"), zip(*stored, strict=True), strict=True)
+        }
+        limits = {"first": min(stored)[0], "last": max(stored)[0]}
+        with connect.transaction(self._connection):
+            there = self._connection.execute(_ARE_THERE, keys | limits).fetchall()
+        return {
+            key: (row, None if content_there else content)
+            for (key, (row, content)), (row_there, content_there) in zip(stored.items(), there, strict=True)
+            if not row_there
+        }
 
     def expect_described(self) -> None:
         """Say that spans of others are going to be stored, so that every writer looks what they describe."""

@@ -18,13 +18,8 @@ LIMIT :limit
 -- reprice_order --
 -- Keeps writers from moving rows until COMMIT, be it to another session or out of the table: all the locks that they
 -- take before their rows, in their order. Descriptions by others come before chains.
-SELECT count(pg_advisory_xact_lock(hashtext(l.name), l.stripe))
-FROM (
-    SELECT n.name, s.stripe
-    FROM (VALUES (1, 'llmlog.described_calls'), (2, 'llmlog.chains')) n (place, name)
-    CROSS JOIN generate_series(0, 63) s (stripe)
-    ORDER BY n.place, s.stripe
-) l
+SELECT llmlog.take_locks(n.name, ARRAY(SELECT generate_series(0, 63)))
+FROM (SELECT * FROM (VALUES (1, 'described_calls'), (2, 'chains')) n (place, name) ORDER BY place) n
 
 -- reprice_lock --
 -- These calls as they are now, nobody else to change them until COMMIT.
@@ -72,7 +67,7 @@ WITH given AS MATERIALIZED (
     GROUP BY session_id
 )
 SELECT (SELECT count(*) FROM changed) AS rows,
-       llmlog.add_to_rollups(
+       llmlog.sum_up(
            array_agg(CAST(ROW(
                hour, key, model, response_model, provider, team_id, team_alias, organization_id, user_id, api_key,
                api_key_alias, status, 0, unpriced, 0, 0, 0, 0, 0, 0, more

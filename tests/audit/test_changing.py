@@ -144,7 +144,7 @@ def test_with_sync_a_change_that_is_not_recorded_raises(audited: Auditing) -> No
     audited.writer._timeout = 0.2
     try:
         with psycopg.connect(audited.url) as holding:
-            holding.execute("SELECT pg_advisory_xact_lock(hashtextextended('llmlog.audit_logs', 0))")
+            holding.execute("SELECT llmlog.take_locks('audit_logs', '{0}')")
             with pytest.raises(AuditNotRecorded):
                 with audit.change(audit.KEY_DELETE, object_id="k", changed_by="ada", sync=True):
                     pass

@@ -359,7 +359,7 @@ def test_with_sync_the_row_is_committed_when_the_call_returns(audited: Auditing)
 
 async def test_with_sync_the_event_loop_goes_on_while_the_database_is_waited_for(audited: Auditing) -> None:
     with psycopg.connect(audited.url) as holding:
-        holding.execute("SELECT pg_advisory_xact_lock(hashtextextended('llmlog.audit_logs', 0))")
+        holding.execute("SELECT llmlog.take_locks('audit_logs', '{0}')")
         waiting = asyncio.create_task(audit.arecord(audit.KEY_DELETE, object_id="k", changed_by="ada", sync=True))
         for _ in range(20):
             await asyncio.sleep(0.01)
@@ -387,7 +387,7 @@ def test_without_a_database_sync_raises_and_the_event_waits_in_the_spool(databas
 
 def test_an_interrupted_wait_leaves_the_event_in_the_queue(audited: Auditing) -> None:
     with psycopg.connect(audited.url) as holding:
-        holding.execute("SELECT pg_advisory_xact_lock(hashtextextended('llmlog.audit_logs', 0))")
+        holding.execute("SELECT llmlog.take_locks('audit_logs', '{0}')")
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             audit.record(audit.KEY_DELETE, object_id="interrupted", changed_by="ada", sync=True)

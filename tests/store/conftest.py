@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from otel_llmlog.store import roles
 from otel_llmlog.store.postgres import PostgresExporter
+
+# "owner", "writer", "reader" or None -> the URL for somebody who logs in with that role, or with none.
+Login = Callable[[str | None], str]
+ROLES = roles.Names(*(f'Llmlog\'s {kind} "{os.getpid()}"' for kind in roles.Names._fields))
 
 
 @pytest.fixture
@@ -28,3 +35,19 @@ def query(database_url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+def login(database_url: str) -> Iterator[Login]:
+    """Somebody who logs in to a database on which `llmlog db roles` was run."""
+    names = ROLES
+    roles.make(database_url, names)
+    made = [f"login_{os.getpid()}_{kind}" for kind in (*names._fields, "none")]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for who, group in itertools.zip_longest(made, names):
+            connection.execute(f"CREATE ROLE {who} LOGIN" + (f" IN ROLE {roles.identifier(group)}" if group else ""))
+        yield lambda kind: database_url.replace("postgres:@", f"login_{os.getpid()}_{kind or 'none'}:@")
+        connection.execute(f"REASSIGN OWNED BY {roles.identifier(names.owner)} TO CURRENT_USER")
+        for who in (*made, *map(roles.identifier, names)):
+            connection.execute(f"DROP OWNED BY {who}")
+            connection.execute(f"DROP ROLE {who}")

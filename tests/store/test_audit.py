@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from otel_llmlog.store.dead_letters import DeadLetters
 from otel_llmlog.store.postgres import PostgresExporter
 from tests.audit.events import event, record, records
 from tests.payloads import models
+from tests.store.conftest import Login
 from tests.store.records import record as call
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -67,15 +67,9 @@ def as_superuser(query: Query) -> Callable[..., None]:
 
 
 @pytest.fixture
-def writer(database_url: str, query: Query) -> Iterator[str]:
+def writer(login: Login) -> str:
     """URL for a role that has a writer's rights and no more."""
-    role = f"audit_writer_{os.getpid()}"
-    query(f"CREATE ROLE {role} LOGIN")
-    query(f"GRANT USAGE ON SCHEMA llmlog TO {role}")
-    query(f"GRANT INSERT, SELECT ON ALL TABLES IN SCHEMA llmlog TO {role}")
-    yield database_url.replace("postgres:@", f"{role}:@")
-    query(f"DROP OWNED BY {role}")
-    query(f"DROP ROLE {role}")
+    return login("writer")
 
 
 def findings(url: str, **more: Any) -> list[tuple[int | None, str]]:
@@ -463,7 +457,7 @@ def test_a_record_stored_at_once_is_there_when_the_call_returns(database_url: st
 def test_a_chain_that_is_held_by_another_is_given_up_in_time(database_url: str) -> None:
     one_now = AuditWriter(lambda: conninfo(database_url), 0.2)
     with psycopg.connect(database_url) as other:
-        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('llmlog.audit_logs', 0))")
+        other.execute("SELECT llmlog.take_locks('audit_logs', '{0}')")
         with pytest.raises(StoreUnavailable):
             one_now.store(record())
     one_now.close()

@@ -338,20 +338,30 @@ def test_what_a_span_costs_does_not_depend_on_what_is_stored_already(
 ) -> None:
     exporter.export([made(Said(8, by="genai", trace=9000))])
 
+    fetched = (
+        "SELECT CAST(sum(pg_stat_get_xact_blocks_fetched(oid)) AS int) FROM pg_class"
+        " WHERE relnamespace = CAST('llmlog' AS regnamespace) AND relname ~ '^(spend_logs|described_calls)'"
+    )
+
     def pages_read() -> int:
         with psycopg.connect(database_url) as connection:
+            connection.execute(
+                "INSERT INTO llmlog.spend_logs (start_time, end_time, trace_id, span_id, parent_span_id, request_id, call_id,"
+                " call_type, status, request_duration_ms, described_by) VALUES"
+                " (to_timestamp(%s), now(), 't', 's', 'p', 'r', '', '', 'success', 0, 'genai'),"
+                " (to_timestamp(%s), now(), 't', 'o', 'x', '', '', '', 'success', 0, NULL)",
+                (START / 1e9, START / 1e9),
+            )
+            [(inserting,)] = connection.execute(fetched).fetchall()
             connection.execute(
                 "SELECT count(*) FROM llmlog.settle_described(ARRAY[to_timestamp(%s)], ARRAY['t'], ARRAY['s'], ARRAY['p'],"
                 " ARRAY['r'], ARRAY[to_timestamp(%s)], ARRAY['m'], '{0}', '{1}', ARRAY[to_timestamp(%s)], ARRAY['t'], ARRAY['o'],"
                 " ARRAY['x'], ARRAY[NULL], ARRAY['m'])",
                 (START / 1e9, START / 1e9 + 5, START / 1e9),
             )
-            [(pages,)] = connection.execute(
-                "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relnamespace = CAST('llmlog' AS regnamespace)"
-                " AND relname ~ '^(spend_logs|described_calls)'"
-            ).fetchall()
+            [(both,)] = connection.execute(fetched).fetchall()
             connection.rollback()
-        return int(pages)
+        return int(both) - int(inserting)
 
     before = pages_read()
     stored = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_llmlog.store.migrations import run
 
 revision = "0015"
-down_revision = "0008"
+down_revision = "0010"
 
 
 def upgrade() -> None:

@@ -1,0 +1,12 @@
+"""Locks that only those can take who may write, and functions that only those can call."""
+
+from __future__ import annotations
+
+from otel_llmlog.store.migrations import run
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    run(revision)

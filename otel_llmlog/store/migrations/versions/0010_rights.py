@@ -1,0 +1,12 @@
+"""What writers may call adds to the sums, and nobody may call anything unasked."""
+
+from __future__ import annotations
+
+from otel_llmlog.store.migrations import run
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    run(revision)
