@@ -1,6 +1,7 @@
 """What is noted of a call when it begins, should its process die before its end. Next to nothing is decoded for it.
 
-Always true: no content and no raw key, and not clean yet; a name that cannot be found cheaply is left out.
+Always true: no content and no credential. The model is a member of the body's top level that looks like a name: tools
+and messages may have fields of that name, with content in them, and only a decoder knows which is whose.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+import msgspec
+
 from otel_llmlog import redact
 from otel_llmlog.capture.call import Call
 from otel_llmlog.capture.context import NOBODY
 from otel_llmlog.capture.headers import entries
-from otel_llmlog.providers import bedrock, gemini, lenient
+from otel_llmlog.providers import bedrock, forms, gemini, openai
 from otel_llmlog.providers.facts import Endpoint
 
+# A body that begins with its model, as many do, needs no decoder to tell whose field that is.
+_FIRST = re.compile(rb'\s{0,64}\{\s{0,64}"model"\s{0,64}:\s{0,64}"([A-Za-z0-9][A-Za-z0-9.:/@+_-]{0,127})"')
 _MODEL_FIELD = b'"model"'
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
+# Bytes of a form that are looked through: its fields come before its files.
+_FORM_BYTES = 1 << 14
 _IN_URL = {"bedrock": bedrock.model_of, "gemini": gemini.model_of, "vertex_ai": gemini.model_of}
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 _SESSION = b"x-litellm-session-id"
@@ -31,7 +37,7 @@ def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
     endpoint, request, said = call.endpoint, call.request, call.caller
     # Where the URL names the model, a field of that name in the body is somebody's content.
     in_url = _IN_URL.get(endpoint.wire)
-    model = _model(call.request_body or b"") if in_url is None else in_url(path)
+    model = (_model(call.request_body) or openai.deployment(path)) if in_url is None else in_url(path)
     key = session = b""
     for entry in entries(request.headers):
         if len(entry[0]) in _LENGTHS:
@@ -51,7 +57,7 @@ def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
 @lru_cache(maxsize=256)
 def _facts(
     place: tuple[Endpoint, bool, str, bytes, str],
-    model: bytes | str | None,
+    model: str | None,
     key: bytes,
     session: bytes,
     said_session: str | None = None,
@@ -67,26 +73,37 @@ def _facts(
         "call_type": endpoint.call_types[is_async],
         "operation": endpoint.operation,
         "wire": endpoint.wire,
-        "url": f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"[:_LONGEST],
-        "model": model.decode("utf-8", "replace") if isinstance(model, bytes) else model,
+        "url": redact.name(f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"),
+        "model": model,
         "api_key": redact.key_hash(key.decode("latin-1")) if key else None,
-        "session_id": session[:_LONGEST].decode("utf-8", "replace") or said_session,
-        "user": user,
-        "end_user": end_user,
-        "team": team,
-        "team_alias": team_alias,
-        "organization": organization,
-        "tags": "\n".join(tags),
+        "session_id": redact.name(session[:_LONGEST].decode("utf-8", "replace") or said_session),
+        "user": redact.name(user),
+        "end_user": redact.name(end_user),
+        "team": redact.name(team),
+        "team_alias": redact.name(team_alias),
+        "organization": redact.name(organization),
+        "tags": "\n".join([tag for given in tags if (tag := redact.name(given))]),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _model(body: bytes) -> bytes | str | None:
-    at = body.find(_MODEL_FIELD)
-    if at < 0:
+class _Named(msgspec.Struct):
+    """A request, all of it skipped but the name of its model: some tenth of what its SDK took to write it."""
+
+    model: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named).decode
+
+
+def _model(body: bytes | None) -> str | None:
+    if not body or _MODEL_FIELD not in body:
         return None
-    if body.find(_MODEL_FIELD, at + 1) < 0:
-        found = _MODEL.match(body, at)
-        return found[1] if found else None
-    # Tools and messages may have fields of that name, with content in them: only a decoder knows which is whose.
-    return redact.name(lenient.read_object(body).get("model"))
+    if (found := _FIRST.match(body)) is not None:
+        return redact.name(found[1].decode("ascii"))
+    if forms.is_form(body):
+        return redact.model(forms.fields(body[:_FORM_BYTES]).get("model"))
+    try:
+        return redact.model(_named(body).model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # no JSON, or another type of it

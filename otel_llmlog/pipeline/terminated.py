@@ -83,6 +83,8 @@ def unread(intent: Intent, ending: Ending, pricer: Pricer) -> Record:
 
 def _payload(intent: Intent) -> CallPayload:
     facts = {name: redact.name(value) for name, value in intent.facts.items() if name != "tags"}
+    # The process may have been of another version.
+    facts["model"] = redact.model(intent.facts.get("model"))
     trace_id, span_id = _ids(intent)
     call_id = f"{trace_id}-{span_id}"
     start = intent.start_ns / 1e9

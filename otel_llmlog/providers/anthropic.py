@@ -32,7 +32,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:  # noqa
     reading = lenient.read_object(body)
     identity = {name: value for name in _IDENTITY if (value := reading.get(name)) is not None}
     return RequestFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         stream=reading.get("stream") is True,
         messages=_messages(reading) if content else None,
         parameters=_parameters(reading, content),
@@ -101,7 +101,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     usage, reason = reading.get("usage"), word(reading.get("stop_reason"))
     return ResponseFacts(
         id=redact.name(reading.get("id")),
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=usage_of(usage),
         finish_reasons=(reason,) if reason else (),
         complete=reading.note is None,
@@ -160,7 +160,7 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
         whole["usage"] = usage
     return ResponseFacts(
         id=redact.name(message.get("id")),
-        model=redact.name(message.get("model")),
+        model=redact.model(message.get("model")),
         usage=usage_of(usage),
         finish_reasons=(reason,) if reason else (),
         complete=stopped or reason is not None,

@@ -42,7 +42,7 @@ _COUNTS = "x-amzn-bedrock-%s-token-count"
 def model_of(path: str) -> str | None:
     """The model, inference profile or ARN in a URL's path."""
     found = _MODEL.search(path)
-    return redact.name(found[1]) if found else None
+    return redact.model(found[1]) if found else None
 
 
 def endpoint_of(path: str) -> Endpoint | None:

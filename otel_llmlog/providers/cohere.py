@@ -56,7 +56,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:  # noqa
         if tools := items(reading.get("tools")):
             kept["tool_count"] = len(tools)
     return RequestFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         stream=reading.get("stream") is True,
         messages=_messages(reading) if content else None,
         parameters=kept,
@@ -112,7 +112,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     usage, reason = reading.get("usage"), enum(reading.get("finish_reason"))
     return ResponseFacts(
         id=redact.name(reading.get("id")),
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=usage_of(usage),
         finish_reasons=(reason,) if reason else (),
         complete=reading.note is None,
@@ -139,7 +139,7 @@ def read_units(body: bytes, content: bool) -> ResponseFacts:
     dropped = {"embeddings", "texts", "images"}
     return ResponseFacts(
         id=redact.name(reading.get("id")),
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=usage,
         complete=reading.note is None,
         response={name: reading.get(name) for name in reading.fields if name not in dropped} if content else None,

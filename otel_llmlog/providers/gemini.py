@@ -58,7 +58,7 @@ _UNREADABLE = "an event of the stream could not be read"
 
 def model_of(path: str) -> str | None:
     """What the last segment of a path names in front of its verb: `…/models/gemini-2.5-flash:generateContent`."""
-    return redact.name(path.rstrip("/").rpartition("/")[2].rpartition(":")[0])
+    return redact.model(path.rstrip("/").rpartition("/")[2].rpartition(":")[0])
 
 
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
@@ -189,7 +189,7 @@ def _ended_badly(reasons: Iterable[str]) -> ErrorFacts | None:
 def read_response(body: bytes, content: bool) -> ResponseFacts:
     """Read the body of a 2xx reply to generateContent."""
     reading = lenient.read_object(body)
-    usage, model = reading.get("usageMetadata"), redact.name(reading.get("modelVersion"))
+    usage, model = reading.get("usageMetadata"), redact.model(reading.get("modelVersion"))
     grounding = _Grounding()
     reasons = []
     for found in items(reading.get("candidates")):
@@ -263,7 +263,7 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
         if not isinstance(chunk, dict):
             notes.append(_UNREADABLE)
             continue
-        id_, model = id_ or redact.name(chunk.get("responseId")), redact.name(chunk.get("modelVersion")) or model
+        id_, model = id_ or redact.name(chunk.get("responseId")), redact.model(chunk.get("modelVersion")) or model
         usage = chunk.get("usageMetadata") or usage
         error = error or _error(chunk.get("error"))
         blocked = blocked or _blocked(chunk.get("promptFeedback"))

@@ -95,8 +95,8 @@ def place(host: str) -> str | None:
 
 
 def api_base(scheme: str, host: str, port: int | None, path: str) -> str:
-    """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query."""
+    """Scheme, host and path up to the API: what an SDK calls its base URL. Neither user info nor query nor tokens."""
     path = path.rstrip("/")
     above = path.rsplit("/", 2 if path.endswith("/chat/completions") else 1)[0].partition("/model/")[0]
     shown = f"[{host}]" if ":" in host else host
-    return redact.clean(f"{scheme}://{shown}{f':{port}' if port else ''}{above}")[: redact.MAX_NAME]
+    return redact.name(f"{scheme}://{shown}{f':{port}' if port else ''}{above}") or ""

@@ -24,7 +24,11 @@ _COUNTS = ("_tokens", "TokenCount", "_count", "_units", "_processed")
 _NAMED = 20
 # Bytes after a field's name in which the search for it ends: usage objects are below 2 KB.
 _FIELD_BYTES = 8192
-_SALVAGED = ("usage", "usageMetadata", "usage_info", "meta", "id", "model", "error", "prompt_eval_count", "eval_count")
+_SALVAGED = ("usage", "usageMetadata", "usage_info", "meta", "error", "prompt_eval_count", "eval_count")
+_NAMES = ("id", "model")
+_LEADING = re.compile(
+    rb'\s*+\{?\s*+"([A-Za-z_]{1,48})"\s*+:\s*+("[^"\\\n]{0,512}"|-?[0-9][0-9.eE+-]{0,24}|null|true|false)\s*+,?'
+)
 # Strings, which end at the end of a line at the latest because JSON escapes those; braces; and the brace in the first
 # column with which Google begins each element of an array.
 _BRACES = re.compile(rb'"(?:[^"\\\n]|\\.)*+(?:"|\\?\Z|\\?(?=\n))|\n\{|[{}]')
@@ -85,8 +89,20 @@ def _partial(data: bytes) -> tuple[dict[str, Any], str]:
             return found, "the body is cut off: read in part"
     except (ValueError, RecursionError):
         pass
-    salvaged = {name: value for name in _SALVAGED if (value := _salvage(data, name)) is not None}
+    salvaged = _names(data)
+    salvaged |= {name: value for name in _SALVAGED if (value := _salvage(data, name)) is not None}
     return salvaged, "the body is no readable JSON" + (": read in part" if salvaged else "")
+
+
+def _names(data: bytes) -> dict[str, Any]:
+    """Those before which nothing but names, numbers and words stands: further down, one could be anybody's content."""
+    found: dict[str, Any] = {}
+    at = 0
+    while (field := _LEADING.match(data, at)) is not None:
+        if (name := field[1].decode()) in _NAMES:
+            found[name] = value_of(field[2])
+        at = field.end()
+    return found
 
 
 def _salvage(data: bytes, name: str) -> Any:

@@ -33,7 +33,7 @@ def read_ocr_request(body: bytes, path: str, content: bool) -> RequestFacts:  # 
         if pages := items(reading.get("pages")):
             kept["page_count"] = len(pages)
     return RequestFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         messages=reading.get("document") if content else None,
         parameters=kept,
         notes=(f"request: {reading.note}",) if reading.note else (),
@@ -51,7 +51,7 @@ def read_ocr(body: bytes, content: bool) -> ResponseFacts:
         for image in items(mapping(page).get("images"))
     )
     return ResponseFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=Usage(pages=pages, annotated_pages=pages if annotated else 0, source="provider") if info else None,
         complete=reading.note is None,
         response=reading.whole() if content else None,

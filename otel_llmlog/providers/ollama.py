@@ -33,7 +33,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
     """Read the body of a request to any of the three APIs."""
     reading = lenient.read_object(body)
     return RequestFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         # Embeddings alone are never a stream.
         stream=reading.get("stream") is not False and not path.rstrip("/").endswith("/embed"),
         messages=_messages(reading) if content else None,
@@ -91,7 +91,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
     reason = word(reading.get("done_reason"))
     kept = {name: reading.get(name) for name in reading.fields if name != "embeddings"} if content else None
     return ResponseFacts(
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=usage_of(counts),
         finish_reasons=(reason,) if reason else (),
         complete=reading.note is None,
@@ -146,7 +146,7 @@ def read_stream(pieces: Sequence[bytes], content: bool) -> ResponseFacts:
         if not isinstance(line, dict):
             notes.append("a line of the stream could not be read")
             continue
-        model = redact.name(line.get("model")) or model
+        model = redact.model(line.get("model")) or model
         error = error or _error(line.get("error"))
         if line.get("done") is True:
             last = line

@@ -48,7 +48,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,512}")
 def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
     """Read the body of a request to any of the four APIs."""
     reading = lenient.read_object(body)
-    model = redact.name(reading.get("model")) or deployment(path)
+    model = redact.model(reading.get("model")) or deployment(path)
     stream = reading.get("stream") is True
     options = mapping(reading.get("stream_options")) if stream else {}
     return RequestFacts(
@@ -69,7 +69,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
 def deployment(path: str) -> str | None:
     """What Azure's URL names where the body names no model."""
     found = _DEPLOYMENT.search(path)
-    return redact.name(found[1]) if found else None
+    return redact.model(found[1]) if found else None
 
 
 def _conversation(given: Any) -> str | None:
@@ -130,7 +130,7 @@ def read_response(body: bytes, content: bool) -> ResponseFacts:
         notes.append("the response runs in the background: its usage comes with a later retrieval")
     return ResponseFacts(
         id=redact.name(reading.get("id")),
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=tier_of(
             with_tools(usage_of(usage), reading.get("output"), reading.get("tools")), reading.get("service_tier")
         ),
@@ -161,7 +161,7 @@ def read_error(body: bytes) -> ErrorFacts:
 
 def refine_served(facts: ResponseFacts, headers: Mapping[str, str]) -> ResponseFacts:
     """The model behind a deployment: Azure's Responses API says it in a header, and repeats the deployment's name."""
-    served = redact.name(headers.get("x-ms-served-model"))
+    served = redact.model(headers.get("x-ms-served-model"))
     return replace(facts, model=served) if served else facts
 
 

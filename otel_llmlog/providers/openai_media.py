@@ -54,7 +54,7 @@ def read_request(body: bytes, path: str, content: bool) -> RequestFacts:
     api = path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
     given = reading.get("input") if "input" in reading.fields else reading.get("prompt")
     # Azure names the model in the URL.
-    model = redact.name(reading.get("model")) or openai.deployment(path)
+    model = redact.model(reading.get("model")) or openai.deployment(path)
     return RequestFacts(
         model=model or (_DEFAULT_MODELS.get(api) or _DEFAULT_MODELS.get(path.rstrip("/").rpartition("/")[2])),
         stream=str(reading.get("stream")).lower() == "true" or reading.get("stream_format") == "sse",
@@ -189,7 +189,7 @@ def read_moderation(body: bytes, content: bool) -> ResponseFacts:
     free = Usage(stated_cost=Decimal(0), source="provider") if given and given.startswith("modr-") else None
     return ResponseFacts(
         id=given,
-        model=redact.name(reading.get("model")),
+        model=redact.model(reading.get("model")),
         usage=openai_usage.usage_of(found) or free,
         complete=reading.note is None,
         response=reading.whole() if content else None,

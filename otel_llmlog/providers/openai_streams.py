@@ -136,7 +136,7 @@ def _read_chat_stream(pieces: Sequence[bytes], content: bool, *, skip: bool) -> 
         if not isinstance(chunk, dict):
             notes.append("an event of the stream could not be read")
             continue
-        id_, model = id_ or redact.name(chunk.get("id")), redact.name(chunk.get("model")) or model
+        id_, model = id_ or redact.name(chunk.get("id")), redact.model(chunk.get("model")) or model
         tier = chunk.get("service_tier") or tier
         groq = mapping(chunk.get("x_groq"))
         usage = chunk.get("usage") or groq.get("usage") or usage
@@ -217,7 +217,7 @@ def _read_responses_stream(pieces: Sequence[bytes], content: bool, *, skip: bool
     reason = word(mapping(final.get("incomplete_details")).get("reason")) or word(final.get("status"))
     return ResponseFacts(
         id=redact.name(source.get("id")),
-        model=redact.name(source.get("model")),
+        model=redact.model(source.get("model")),
         usage=openai_usage.tier_of(usage, final.get("service_tier")),
         finish_reasons=(reason,) if reason else (),
         complete=bool(final),

@@ -12,6 +12,8 @@ from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK
 
 _URL = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{1,40}+://)([^\s\"'<>`\\]++)")
+# As the semantic conventions have it; brackets in its place would make it no URL.
+_USER = "REDACTED"
 _HOST_END = re.compile(r"[/?#]")
 # A password may hold what ends a host, where its writer forgot to encode it; a port is none.
 _UNENCODED = re.compile(r"[^/?#@:]*+:(?!\d{1,5}(?:[/?#,]|\Z))[^@]++@")
@@ -45,9 +47,9 @@ def unescaped(text: str) -> str:
 def _masked(rest: str) -> str:
     end = found.start() if (found := _HOST_END.search(rest)) else len(rest)
     if (at := rest.rfind("@", 0, end)) >= 0:
-        rest = rest if rest[:at] == "git" else MASK + rest[at:]
+        rest = rest if rest[:at] == "git" else _USER + rest[at:]
     elif "@" in rest and (found := _UNENCODED.match(rest)):
-        rest = MASK + rest[found.end() - 1 :]
+        rest = _USER + rest[found.end() - 1 :]
     rest = _SECRET_PATH.sub(rf"\1{MASK}", rest)
     path, mark, query = rest, "", ""
     if found := re.search(r"[?#]", rest):
