@@ -34,6 +34,11 @@ def newest() -> str:
     return max(migrations())
 
 
+def before(revision: str) -> str:
+    """The revision that this one follows: the files alone say in which order they are."""
+    return max(known for known in migrations() if known < revision)
+
+
 @cache
 def queries() -> dict[str, str]:
     """Name -> SQL text of every named query."""

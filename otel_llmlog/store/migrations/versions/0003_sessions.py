@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from otel_llmlog.store import sql
 from otel_llmlog.store.migrations import run
 
 revision = "0003"
-down_revision = "0002"
+down_revision = sql.before(revision)
 
 
 def upgrade() -> None:
