@@ -176,12 +176,16 @@ def instrument() -> None:
     Raises ConfigError when a setting is wrong.
     """
     start()
-    LLMLogInstrumentor().instrument()
+    instrumentor = LLMLogInstrumentor()
+    if not instrumentor.is_instrumented_by_opentelemetry:  # else it would warn of what does no harm
+        instrumentor.instrument()
 
 
 def uninstrument() -> None:
     """Switch capture off again and write what is left."""
-    LLMLogInstrumentor().uninstrument()
+    instrumentor = LLMLogInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
 
 
 def runtime() -> Runtime | None:

@@ -96,7 +96,17 @@ def worker(exporter: Exporter, settings: config.Settings, stats: Stats, prices: 
         destination=places.destination,
     )
     source = Source(spool, settings.pipeline.queue_size)
-    return BatchWorker(exporter, source, settings.pipeline, stats, places.own, prices, adopt_from=places.all), source
+    working = BatchWorker(
+        exporter,
+        source,
+        settings.pipeline,
+        stats,
+        places.own,
+        prices,
+        adopt_from=places.all,
+        destination=places.destination,
+    )
+    return working, source
 
 
 def drain(settings: config.Settings, folder: str | None = None) -> int:
@@ -117,6 +127,7 @@ def drain(settings: config.Settings, folder: str | None = None) -> int:
         places.own,
         pricer(settings),
         adopt_from=places.all if folder is None else [folder],
+        destination=places.destination,
     )
     try:
         return draining.adopt()

@@ -18,6 +18,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._logged: dict[str, float] = {}
+        self._standing: set[str] = set()  # warned of, and not over yet
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -48,7 +49,7 @@ class Stats:
     def error(self, where: str, error: BaseException) -> None:
         """A failure of our own. Its class is told, never its message: that may quote content."""
         self.count(f"error.{where}.{type(error).__name__}")
-        self.warn(f"error.{where}", f"otel-llmlog failed in {where}: {type(error).__name__}; the app is not affected")
+        self.warn(f"error.{where}", f"a fault of its own in {where}: {type(error).__name__}; the app is not affected")
 
     def warn(self, kind: str, message: str) -> None:
         """Log a line, at most once a minute for each kind."""
@@ -57,7 +58,16 @@ class Stats:
             if now - self._logged.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
                 return
             self._logged[kind] = now
-        _log.warning("%s", message)
+            self._standing.add(kind)
+        _log.warning("otel-llmlog: %s", message)
+
+    def over(self, kind: str, message: str) -> None:
+        """What was warned of is over: say so, once, if the warning was heard."""
+        with self._lock:
+            if kind not in self._standing:
+                return
+            self._standing.remove(kind)
+        _log.warning("otel-llmlog: %s", message)
 
     def snapshot(self) -> dict[str, int]:
         """All counters as they are now."""

@@ -56,7 +56,7 @@ class BatchWorker:
     """Delivers records in batches. `spool_directory`: where it says how things stand; None: nowhere.
 
     `adopt_from`: where orphans are looked for; None: in that directory.
-    `pricer`: for calls in there that had ended and were not read yet.
+    `pricer`: for calls in there that had ended and were not read yet. `destination`: in words, for who is warned.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class BatchWorker:
         spool_directory: str | None = None,
         pricer: Pricer | None = None,
         adopt_from: Sequence[str] | None = None,
+        destination: str = "the database",
     ) -> None:
         self._exporter = exporter
         self._source = source
@@ -77,6 +78,7 @@ class BatchWorker:
         self._settings = settings
         self._stats = stats
         self._spool_directory = spool_directory
+        self._destination = destination
         self._adopt_from = adopt_from if adopt_from is not None else [spool_directory] if spool_directory else []
         self._reset()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -161,7 +163,12 @@ class BatchWorker:
         self._report()
         if kept := self._source.close():
             self._stats.count("kept_in_spool", kept)
-            self._stats.warn("kept_in_spool", f"{kept} record(s) wait in the spool: the next process delivers them")
+            # It may be that the database has just stored some of them, and did not get to say so.
+            self._stats.warn(
+                "kept_in_spool",
+                f"{kept} record(s) wait in the spool, not confirmed by {self._destination}; "
+                "the next program with these settings, or `llmlog spool drain`, delivers what is missing",
+            )
         if thread is None or not thread.is_alive():
             self._exporter.close()
         return done
@@ -278,17 +285,18 @@ class BatchWorker:
         """Count what became of a batch whose delivery began then; answers when the next one's does: now."""
         now = time.perf_counter()
         self._stats.took("write", now - began)
+        self._stats.over("unavailable", f"{self._destination}: it takes records again")
         self._stats.count("written", delivery.written)
         self._stats.count("duplicates", delivery.duplicates)
         for _, reason in delivery.rejected:
             self._stats.count("dead")
-            self._stats.warn("dead", f"the database refused an LLM call record: {reason}")
+            self._stats.warn("dead", f"{self._destination} refused an LLM call record: {reason}")
         return now
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             self._stats.count("retries")
-            self._stats.warn("unavailable", f"{error}; {self.waiting()} record(s) wait")
+            self._stats.warn("unavailable", f"{self._destination}: {error}; {self.waiting()} record(s) wait")
         else:  # not foreseen, so nothing is known to be stored: it is tried again
             self._stats.error("write", error)
 

@@ -144,6 +144,7 @@ class Committer:
                 self._stats.warn("unavailable", f"{advice}; senders are told to try again")
             else:
                 self._away = None
+                self._stats.over("unavailable", "the database takes records again; senders are answered")
                 return
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, pause)

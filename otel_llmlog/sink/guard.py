@@ -25,7 +25,9 @@ def check(settings: Settings) -> None:
             "LLMLOG_SINK_TLS_CLIENT_CA, or, where the network itself keeps others out, LLMLOG_SINK_ALLOW_ANONYMOUS=true"
         )
     if not is_loopback(sink.sink_host) and sink.sink_token is not None and sink.sink_tls_cert is None:
-        _log.warning("LLMLOG_SINK_TOKEN travels in clear text: set LLMLOG_SINK_TLS_CERT and LLMLOG_SINK_TLS_KEY")
+        _log.warning(
+            "otel-llmlog: LLMLOG_SINK_TOKEN travels in clear text: set LLMLOG_SINK_TLS_CERT and LLMLOG_SINK_TLS_KEY"
+        )
     if settings.pipeline.exporter != "postgres":
         raise ConfigError("llmlog sink stores in Postgres: unset LLMLOG_EXPORTER")
 

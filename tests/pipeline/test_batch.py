@@ -111,6 +111,18 @@ def test_records_wait_while_the_store_is_away_and_go_when_it_is_back(pipe: Pipe)
     assert pipe.counted("retries") >= 1
 
 
+def test_that_a_destination_is_away_is_told_and_that_it_is_back(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
+    pipe.store.away = True
+    pipe.worker.put(record(1))
+    assert not pipe.worker.flush(0.1)
+    pipe.store.away = False
+    assert pipe.worker.flush(SECONDS)
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "otel-llmlog: the database: the store is away; 1 record(s) wait",
+        "otel-llmlog: the database: it takes records again",
+    ]
+
+
 def test_who_flushes_does_not_wait_for_the_next_try(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_FIRST_RETRY", 1000.0)
     pipe.store.away = True
