@@ -80,6 +80,7 @@ class DeadLetters:
             after = letters[-1].id
             records = [_record(letter.record) for letter in letters]
             delivery = exporter.export(records)
+            exporter.close()  # a pooler may have one connection for it and for what follows
             reasons = {id(record): reason for record, reason in delivery.rejected}
             stored = [letter.id for letter, record in zip(letters, records, strict=True) if id(record) not in reasons]
             refused = [

@@ -56,8 +56,39 @@ OF_THE_ROW = {
     "P0": "a trigger refuses it",
 }
 
+# What poolers say. PgBouncer gives all of it one code, as if the connection had broken.
+_OF_POOLERS = (
+    (
+        r"not allowed in statement pooling mode",
+        "the pooler gives each statement another session; set pool_mode to transaction or session",
+    ),
+    (
+        r"unsupported startup parameter",
+        "the pooler takes no options=… in LLMLOG_DATABASE_URL or PGOPTIONS; name it in its ignore_startup_parameters",
+    ),
+    (r"query_wait_timeout", "the pooler had no connection to the database free in time; raise its pool size"),
+    (
+        r"no more connections allowed|client_login_timeout",
+        "the pooler takes no more clients; raise its max_client_conn",
+    ),
+    (
+        r"server login (has been )?fail|cannot connect to server|server_login_retry",
+        "the pooler cannot reach the database; see the pooler's log",
+    ),
+    (
+        r"no such (user|database)|bouncer config error",
+        "the pooler knows no such user or database; see its configuration",
+    ),
+)
+_POOLERS_STATE = "08P01"
+
 # libpq has no codes for failures to connect. Only these phrases are looked for; another language gets the last line.
 _BY_PHRASE = (
+    *_OF_POOLERS,
+    (
+        r"session is (not )?read-only|server is (not )?in hot standby mode|session is not writable",
+        "none of the hosts in LLMLOG_DATABASE_URL takes writes now: is there a primary among them?",
+    ),
     (r"password authentication failed|no password supplied|no pg_hba\.conf entry", TRY_AGAIN["28"]),
     (r"database \".*\" does not exist", TRY_AGAIN["3D"]),
     (r"role \".*\" does not exist", TRY_AGAIN["28"]),
@@ -75,6 +106,9 @@ _UNREACHABLE = "the database cannot be reached; check LLMLOG_DATABASE_URL and th
 def failure(error: BaseException | None) -> Failure:
     """What this error of psycopg means."""
     state = getattr(error, "sqlstate", None)
+    if state == _POOLERS_STATE:
+        advice = next((advice for phrase, advice in _OF_POOLERS if re.search(phrase, str(error))), None)
+        return Failure(advice, of_the_row=False) if advice else by_state(state)
     return by_state(state) if state else Failure(_connecting(str(error)), of_the_row=False)
 
 

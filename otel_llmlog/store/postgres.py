@@ -218,9 +218,9 @@ class PostgresExporter(Exporter):
             self._process = os.getpid()
             self._days.clear()
             self._today = 0
-            self._session = Session(self._conninfo)
-            self._check_tables(self._session)
-        return self._session
+            self._session = session = Session(self._conninfo)
+            self._check_tables(session)
+        return self._session or session
 
     def _check_tables(self, session: Session) -> None:
         found = session.revision()
@@ -237,7 +237,10 @@ class PostgresExporter(Exporter):
                 importlib.import_module(name)
             from otel_llmlog.store import migrate
 
+        # A pooler may have one connection for this session and for the upgrade.
+        self._drop()
         migrate.upgrade(self._url)
+        self._session = Session(self._conninfo)
 
     def _see_to_days(self, session: Session, given: set[int]) -> None:
         today = time.time_ns() // _DAY_NS

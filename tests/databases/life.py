@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from otel_llmlog.config import RetentionSettings
@@ -20,7 +22,11 @@ from tests.audit.events import record as event, records as events
 from tests.store.records import record, records
 
 DAY_NS = 86_400 * 10**9
-RETENTION = RetentionSettings(maximum_spend_logs_retention_period="3d", maximum_audit_logs_retention_period="30d")  # type: ignore[arg-type]
+RETENTION = RetentionSettings(
+    maximum_spend_logs_retention_period=timedelta(days=3), maximum_audit_logs_retention_period=timedelta(days=30)
+)
+AUDIT_RETENTION = RetentionSettings(maximum_audit_logs_retention_period=timedelta(seconds=1))
+BIN = Path(sys.executable).parent
 OLD_DAYS = range(4, 8)
 
 
@@ -112,7 +118,15 @@ def maintained(url: str) -> None:
     assert len(reader.logs(Filter(), limit=100)) == 22
     assert sum(line.calls for line in reader.spend("model")) == 26
     reader.close()
-    assert audit_chain.verify(url).findings == []
+    events_stored = audit_chain.verify(url).rows
+    deadline = time.monotonic() + 30
+    while retention.plan(url, AUDIT_RETENTION).audit_logs < events_stored:
+        assert time.monotonic() < deadline
+    gone = retention.prune(url, AUDIT_RETENTION)
+    assert gone is not None
+    assert gone.audit_logs == events_stored
+    proved = audit_chain.verify(url)
+    assert (proved.rows, proved.findings) == (1, [])  # the one that says what has gone
 
 
 def whole(url: str) -> None:
