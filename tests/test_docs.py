@@ -14,6 +14,7 @@ import otel_llmlog
 from otel_llmlog import config
 from otel_llmlog.cli.app import app
 from otel_llmlog.payload import COUNTS
+from otel_llmlog.store import connect
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -70,6 +71,18 @@ def test_the_page_on_prices_has_every_count_and_names_no_command_that_is_none() 
             command = below[words.pop(0)]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_page_on_postgres_has_what_is_tried_set_and_left_out() -> None:
+    root = README.parent
+    page = " ".join((root / "docs" / "postgres.md").read_text(encoding="utf-8").split())
+    found = re.search(r"^POSTGRES_VERSIONS := (.+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    majors = {int(version.split(".")[0]): ".".join(version.split(".")[:2]) for version in found[1].split()}
+    assert sorted(majors) == list(range(connect.OLDEST - 1, max(majors) + 1))  # the one before is refused
+    assert [version for major, version in majors.items() if major >= connect.OLDEST and version not in page] == []
+    told = connect.settings(180_000)
+    assert [name for name in re.findall(r"SET LOCAL (\S+) =", told) if f"`{name}`" not in page] == []
 
 
 def test_the_front_door_is_a_sorted_list_of_all_that_is_public() -> None:

@@ -51,8 +51,9 @@ def make(url: str, names: Names, *, connect_timeout: int = 10) -> None:
     """Make these roles, or give them their rights anew. Raises StoreUnavailable, ConfigError."""
     made = statements(names)
     with connect.connection(connect.conninfo(url, connect_timeout=connect_timeout)) as connection:
+        begin = f"{connect.begin(connection.info.server_version, connect.UNLIMITED)};"
         try:
-            connection.execute(made.encode())
+            connection.execute(made.replace("BEGIN;", begin, 1).encode())
         except psycopg.Error as error:
             raise StoreUnavailable(f"the roles were not made: {failure(error).advice}") from None
 

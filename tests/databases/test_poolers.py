@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 NEWEST = 18
 # What a session has to hide when the next client gets it. An own transaction: the pooler gives it as it is.
 LEFT_BEHIND = """
-SELECT (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+SELECT (SELECT count(*) FROM pg_class WHERE relpersistence = 't'), (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
        current_setting('statement_timeout'),
        current_setting('search_path'), current_setting('DateStyle'), current_setting('TimeZone'), current_setting('lock_timeout')
 """

@@ -11,8 +11,9 @@ import pytest
 
 from otel_llmlog.cli import doctor
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, migrate
+from otel_llmlog.store import check, connect, migrate, retention, roles
 from otel_llmlog.store.postgres import PostgresExporter
+from otel_llmlog.store.reader import Filter, Reader
 from tests.databases import life, servers
 from tests.databases.test_settings import HOSTILE
 from tests.store.records import records
@@ -36,6 +37,30 @@ def test_all_of_it_works_on_every_version_for_a_role_that_owns_its_database_alon
         for name in EVERYWHERE:
             server.ask(f"ALTER ROLE hostile SET {name} = {HOSTILE[name]}")
         life.whole(hostile)
+        three_roles(server)
+
+
+def three_roles(server: servers.Server) -> None:
+    """Each of the roles that `llmlog db roles` makes does its work and not the others'."""
+    server.ask("CREATE DATABASE shared")
+    life.upgraded(server.url("shared"))
+    roles.make(server.url("shared"), roles.DEFAULTS)
+    for kind, role in roles.DEFAULTS._asdict().items():
+        server.ask(f"CREATE ROLE {kind}_of_app LOGIN IN ROLE {role}")
+    owner, writer, reader = (server.url("shared", f"{kind}_of_app") for kind in roles.Names._fields)
+    exporter = PostgresExporter(writer, auto_migrate=False)
+    calls = records(3)
+    assert life.outcome(exporter.export(calls)) == (3, 0, 0)
+    assert life.outcome(exporter.export([*calls, *records(1)])) == (1, 3, 0)
+    exporter.close()
+    assert len(Reader(reader).logs(Filter(), limit=10)) == 4
+    assert check.check(reader).differences == []
+    for url in (writer, reader):
+        with pytest.raises(StoreUnavailable, match="only a role that owns the tables"):
+            retention.prune(url, life.RETENTION)
+    assert retention.prune(owner, life.RETENTION) is not None
+    with pytest.raises(StoreUnavailable):
+        PostgresExporter(reader, auto_migrate=False).export(records(1))
 
 
 def test_an_older_version_is_refused_in_one_line_by_all_that_connect(
