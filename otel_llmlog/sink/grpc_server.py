@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from otel_llmlog.config import SinkSettings
-from otel_llmlog.sink import receiver, responses
+from otel_llmlog.sink import connections, receiver, responses
 from otel_llmlog.sink.receiver import Receiver, Refused, Signal
 
 _METHODS: dict[str, Signal] = {
@@ -29,6 +29,9 @@ _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 _ARRIVAL = 30.0
 # Messages that arrive at a time, each up to the limit of its size. Others wait, unread.
 _ARRIVING = 16
+
+# Requests that one connection may have under way: more wait at the sender.
+_STREAMS = 128
 
 _Behaviour = Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]
 
@@ -85,6 +88,14 @@ def server(calls: Calls, settings: SinkSettings, address: str, *, shared: bool) 
             ("grpc.max_receive_message_length", settings.sink_max_message_bytes),
             ("grpc.per_message_decompression", 0),
             ("grpc.max_metadata_size", 16_384),
+            # gRPC closes what is beyond the limit at once, whoever it is; what is silent goes soon to make room.
+            ("grpc.max_allowed_incoming_connections", connections.most()),
+            ("grpc.server_handshake_timeout_ms", round(connections.HANDSHAKE * 1000)),
+            ("grpc.http2.settings_timeout", round(connections.HANDSHAKE * 1000)),
+            ("grpc.max_connection_idle_ms", round(connections.IDLE * 1000)),
+            ("grpc.keepalive_time_ms", round(connections.IDLE * 1000)),
+            ("grpc.keepalive_timeout_ms", round(connections.HEADERS * 1000)),
+            ("grpc.max_concurrent_streams", _STREAMS),
         ]
     )
     made.add_generic_rpc_handlers((calls,))

@@ -23,7 +23,7 @@ from otel_llmlog import destination, sdk
 from otel_llmlog.config import Settings
 from otel_llmlog.errors import ConfigError, LLMLogError
 from otel_llmlog.pipeline import report
-from otel_llmlog.sink import grpc_server, http_app, metrics
+from otel_llmlog.sink import connections, grpc_server, http_app, metrics
 from otel_llmlog.sink.commit import Committer
 from otel_llmlog.sink.intake import Intake
 from otel_llmlog.sink.receiver import Receiver
@@ -57,14 +57,44 @@ async def serve(settings: Settings, ports: Ports, announce: Callable[[Ports], No
     await running.until_stopped()
 
 
+class _OnceAMinute(logging.Filter):
+    """Of a message that is repeated, one line a minute: whoever sends rubbish must not fill the log."""
+
+    def __init__(self, stats: Stats) -> None:
+        super().__init__()
+        self._stats = stats
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = str(record.exc_info[1]) if record.exc_info else ""
+        kind = f"{record.name}.{record.msg}"
+        self._stats.warn(kind, f"{record.name}: {str(record.msg).strip()} {said}".strip())
+        return False
+
+
 class _Http(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    """Takes connections from a door of ours: uvicorn's own accepts without a limit, and logs each failure to."""
+
+    def __init__(self, config: uvicorn.Config, stats: Stats) -> None:
         super().__init__(config)
+        self._stats = stats
         self.listens = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+
+        def make(door: connections.Door, connection: connections.Connection) -> connections.Protocol:
+            given = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+            return connections.Protocol(door, connection, **given)
+
+        door = connections.Door(connections.Connections(connections.most(), self._stats), make, self.config.ssl)
+        self._doors = [asyncio.create_task(door.stand_open(one, self._stats)) for one in sockets or ()]
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in self._doors:
+            door.cancel()
+        await asyncio.gather(*self._doors, return_exceptions=True)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,11 +139,14 @@ class _Running:
         except OSError as error:
             raise ConfigError(f"cannot listen on {host}:{ports.http}: {error.strerror or error}") from None
         self.ports = Ports(grpc_port, listening.getsockname()[1])
-        self._http = _Http(_http_config(http_app.App(self._receiver, sink, self.ready), self._settings))
+        app = http_app.App(self._receiver, sink, self.ready)
+        self._http = _Http(_http_config(app, self._settings), self.stats)
         self._committer.start()
         await self._grpc.start()
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
         await self._http.listens.wait()
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).addFilter(_OnceAMinute(self.stats))
         for number in _ENDING:
             self._loop.add_signal_handler(number, self._stop.set)
 
@@ -191,6 +224,7 @@ def _http_config(app: http_app.App, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http="h11",
+        timeout_keep_alive=round(connections.IDLE),
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -204,7 +238,8 @@ def _http_config(app: http_app.App, settings: Settings) -> uvicorn.Config:
         ssl_ca_certs=str(sink.sink_tls_client_ca) if sink.sink_tls_client_ca else None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if sink.sink_tls_client_ca else ssl.CERT_NONE,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         config.load()
     except (ssl.SSLError, OSError) as error:

@@ -40,15 +40,17 @@ def environment(database_url: str, directory: Path, **settings: str) -> dict[str
 class Sink:
     """Listens on free ports of loopback, which stay the same when it is started again."""
 
-    def __init__(self, env: dict[str, str], *arguments: str) -> None:
+    def __init__(self, env: dict[str, str], *arguments: str, files: int | None = None) -> None:
+        """`files`: how many the process may have open."""
         self._env = env
+        self._limit = [] if files is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files)]
         self._arguments = arguments
         self._ports = ["0", "0"]
         self.start()
 
     def start(self) -> None:
         grpc_port, http_port = self._ports
-        command = [LLMLOG, "sink", "--grpc-port", grpc_port, "--http-port", http_port, *self._arguments]
+        command = [*self._limit, LLMLOG, "sink", "--grpc-port", grpc_port, "--http-port", http_port, *self._arguments]
         self.process = subprocess.Popen(
             command, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
         )
