@@ -25,6 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from otel_llmlog import address
 from otel_llmlog.errors import ConfigError
 
+# Stands in an id before the name of the sender that it belongs to (see `sink.ownership`). In no other name.
+SENDER_MARK = "\u203a"
 ENV_PREFIX = "LLMLOG_"
 CONFIG_FILE = "LLMLOG_CONFIG"
 # Sections of the YAML file that are read, the last one winning. The first two are LiteLLM's.
@@ -273,6 +275,8 @@ class TraceSettings(_Part):
         """Where this span is looked at; None when nobody has said."""
         if self.trace_url_template is None:
             return None
+        # A sender's name is ours, not the trace's.
+        span_id = span_id.partition(SENDER_MARK)[0]
         # Ids come from whoever sent the span: nothing in them may change where the address leads.
         given = {"{trace_id}": quote(trace_id, safe=""), "{span_id}": quote(span_id, safe="")}
         return _PLACEHOLDER.sub(lambda found: given[found[0]], self.trace_url_template)
@@ -291,6 +295,8 @@ class SinkSettings(_Part):
     """Processes that receive, each with a connection to the database."""
     sink_token: SecretStr | None = None
     """Bearer token that senders must show: `authorization: Bearer …`, over gRPC and HTTP alike."""
+    sink_tokens: Path | None = None
+    """File of senders' tokens, a line each: name, SHA-256 of the token, team or nothing (any)."""
     sink_tls_cert: Path | None = None
     """PEM file with the server's certificate and its chain. Set with the key: both ports speak TLS only."""
     sink_tls_key: Path | None = None
@@ -305,6 +311,8 @@ class SinkSettings(_Part):
     """Bytes of requests that wait for their COMMIT, of one process. Above, senders are told to try again."""
     sink_max_requests: int = Field(256, ge=1, le=100_000)
     """Requests that one process has in hand at a time. Above, senders are told to try again."""
+    sink_max_lines: int = Field(10_000, ge=1)
+    """Lines of the hourly sums that one sender may begin in an hour. Beyond, names are `(other)` in row and sum."""
 
     @field_validator("sink_token")
     @classmethod
@@ -313,7 +321,7 @@ class SinkSettings(_Part):
             raise ValueError("must have at least 16 characters, none of them a space")
         return token
 
-    @field_validator("sink_tls_cert", "sink_tls_key", "sink_tls_client_ca")
+    @field_validator("sink_tokens", "sink_tls_cert", "sink_tls_key", "sink_tls_client_ca")
     @classmethod
     def _is_file(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():

@@ -15,8 +15,13 @@ from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.stats import Stats
 
 
-def exporter(settings: config.Settings, stats: Stats, on_connect: Callable[[], None]) -> Exporter | None:
-    """What delivers records; None, and a word about it, where there is no database. `on_connect`: when it is made."""
+def exporter(
+    settings: config.Settings, stats: Stats, on_connect: Callable[[], None], *, most_ahead: float | None = None
+) -> Exporter | None:
+    """What delivers records; None, and a word about it, where there is no database. `on_connect`: when it is made.
+
+    `most_ahead`: as in PostgresExporter.
+    """
     if settings.pipeline.exporter == "otlp":
         from otel_llmlog.pipeline import otlp
 
@@ -36,6 +41,7 @@ def exporter(settings: config.Settings, stats: Stats, on_connect: Callable[[], N
             connect_timeout=store.connect_timeout,
             retention=settings.retention,
             stats=stats,
+            most_ahead=most_ahead,
         )
 
     if store.database_url is not None:

@@ -330,6 +330,8 @@ class CallPayload(StandardLoggingPayload):
     """What could not be read, one short sentence each. Never content."""
     described_by: str | None = None
     """Whose span this was read from: `openllmetry`, `openinference`, …. None: our own capture."""
+    sender: str | None = None
+    """Name of the sink's sender whose token it came with; set by the sink alone. None: no token with a name."""
 
 
 AuditOutcome = Literal["success", "failure", "refused"]

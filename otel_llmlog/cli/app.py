@@ -43,11 +43,11 @@ app.command("reprice")(reprice.reprice)
 app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
-app.command("sink")(sink.sink)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(prices.app, name="prices")
+app.add_typer(sink.app, name="sink")
 app.add_typer(spool.app, name="spool")
 
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import secrets
 from typing import Annotated
 
 import typer
 
 from otel_llmlog import config
 from otel_llmlog.errors import ConfigError
-from otel_llmlog.sink import workers
+from otel_llmlog.sink import senders, workers
 
 _NEEDED = ("grpc", "google.rpc", "uvicorn")
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def sink(
+    context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on: LLMLOG_SINK_HOST.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP/gRPC: LLMLOG_SINK_GRPC_PORT.")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of OTLP/HTTP: LLMLOG_SINK_HTTP_PORT.")] = None,
@@ -25,6 +31,8 @@ def sink(
     ] = None,
 ) -> None:
     """Receive OTLP traces and logs, and store the LLM calls and audit events among them. Ends at SIGTERM."""
+    if context.invoked_subcommand is not None:
+        return
     given = {"SINK_HOST": host, "SINK_GRPC_PORT": grpc_port, "SINK_HTTP_PORT": http_port, "SINK_WORKERS": number}
     # What the command line says wins, and is checked as settings are.
     os.environ.update({config.ENV_PREFIX + name: str(value) for name, value in given.items() if value is not None})
@@ -33,6 +41,18 @@ def sink(
         raise ConfigError(f"{missing[0]} is not installed: pip install 'otel-llmlog[sink]'")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     raise typer.Exit(workers.run(settings, lambda *ports: _announce(settings.sink, *ports)))
+
+
+@app.command("token")
+def token(
+    name: Annotated[str, typer.Argument(help="Name of the sender.")],
+    team: Annotated[str | None, typer.Option(help="Team that all of its calls are booked on.")] = None,
+) -> None:
+    """Make a token for a sender: shown once, with its line for the file LLMLOG_SINK_TOKENS."""
+    made = secrets.token_urlsafe(32)
+    line = senders.line(name, made, team)
+    typer.echo(f"token, for the sender alone: {made}", err=True)
+    typer.echo(line)
 
 
 def _installed(name: str) -> bool:

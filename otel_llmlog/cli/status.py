@@ -13,6 +13,9 @@ from otel_llmlog import config, waiting
 from otel_llmlog.cli import render, spool as spool_commands
 from otel_llmlog.pipeline import report
 
+# Counters that are shown as they are, where there are any.
+_TOLD = ("dropped.", "error.", "passed_over.", "retries", "sink.connections.", "sink.refused.")
+
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show the counters of the processes that log to the configured database from this machine."""
@@ -57,11 +60,11 @@ def summary(directories: Sequence[str]) -> dict[str, Any]:
         "dropped": all_of("dropped."),
         "dead_letters": total["dead"],
         "not_logged": all_of("not_logged."),
+        "passed_over": all_of("passed_over."),
+        "booked_on_other": total["sink.other_line"],
         "adopted": total["adopted"],
         "terminated": total["terminated"],
-        **{
-            name: number for name, number in sorted(total.items()) if name.startswith(("dropped.", "error.", "retries"))
-        },
+        **{name: number for name, number in sorted(total.items()) if name.startswith(_TOLD)},
         "spool_bytes": waits.bytes,
         "refused": [*waits.refused, *unreadable],
         "last_write_ms": max((one.counts.get("write.last_ms", 0) for one in reports if one.live), default=None),

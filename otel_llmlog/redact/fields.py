@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from otel_llmlog.config import SENDER_MARK
 from otel_llmlog.redact.keys import key_hash
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK, is_shape
@@ -39,7 +40,7 @@ def name(value: Any) -> str | None:
 def _name(given: str) -> str:
     if is_shape(given):
         return f"{MASK}-{hashlib.sha256(given.encode('utf-8', 'replace')).hexdigest()[:12]}"
-    return clean(mask(given))
+    return clean(mask(given)).replace(SENDER_MARK, ">")
 
 
 def model(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""OTLP/gRPC: the export services of traces and logs, and grpc.health.v1.
+"""OTLP/gRPC: the export services of traces, logs and metrics, and grpc.health.v1.
 
 Always true: a request without the right token, or over a limit, is refused before its message is read; a message is
 unpacked by us alone, since gRPC's own unpacking has no limit; "try again" is said with RetryInfo, without which the
@@ -17,10 +17,12 @@ import grpc
 from otel_llmlog.config import SinkSettings
 from otel_llmlog.sink import connections, receiver, responses
 from otel_llmlog.sink.receiver import Receiver, Refused, Signal
+from otel_llmlog.sink.senders import Sender
 
 _METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
 }
 _HEALTH = "/grpc.health.v1.Health/Check"
 # grpc.health.v1.HealthCheckResponse, whose one field is a status: SERVING, NOT_SERVING.
@@ -50,22 +52,20 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # untyped in the libr
         signal = _METHODS.get(handler_call_details.method)
         if signal is None:
             return _handler(self._health) if handler_call_details.method == _HEALTH else None
-        authorization = next(
-            (value for name, value in handler_call_details.invocation_metadata if name == "authorization"), None
-        )
+        authorization = [value for name, value in handler_call_details.invocation_metadata if name == "authorization"]
         try:
-            self._receiver.check(authorization)
+            sender = self._receiver.check(authorization)
         except Refused as refused:
             return _handler(_refusal(refused))
-        return _handler(self._export(signal))
+        return _handler(self._export(signal, sender))
 
-    def _export(self, signal: Signal) -> _Behaviour:
+    def _export(self, signal: Signal, sender: Sender) -> _Behaviour:
         async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
             with self._receiver.in_hand():
                 try:
                     async with asyncio.timeout(_ARRIVAL), self._arriving:
                         body = await anext(messages, b"")
-                    return responses.taken(signal, await self._receiver.take(signal, body))
+                    return responses.taken(signal, await self._receiver.take(signal, body, sender))
                 except TimeoutError:
                     await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the message did not arrive in time")
                 except Refused as refused:

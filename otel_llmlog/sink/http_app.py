@@ -1,4 +1,4 @@
-"""OTLP/HTTP: `/v1/traces` and `/v1/logs` in protobuf and JSON, `/healthz` and `/readyz`. A bare ASGI app.
+"""OTLP/HTTP: `/v1/traces`, `/v1/logs` and `/v1/metrics` in protobuf and JSON, `/healthz`, `/readyz`. A bare ASGI app.
 
 Always true: a request without the right token is refused before its body is read, and none is held beyond the limit;
 "try again" is 503 or 429 with Retry-After; an answer is in the encoding of its request, errors as google.rpc.Status.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from otel_llmlog.config import SinkSettings
 from otel_llmlog.sink import receiver, responses
 from otel_llmlog.sink.receiver import Answer, Bad, Oversized, Receiver, Refused, Signal
 
-_SIGNALS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/logs": "logs"}
+_SIGNALS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
 _PROTOBUF, _JSON = b"application/x-protobuf", b"application/json"
 _PACKED = {b"": False, b"identity": False, b"gzip": True, b"deflate": True}
+_AUTHORIZATION, _LENGTH, _TRANSFER = b"authorization", b"content-length", b"transfer-encoding"
+_UNAUTHENTICATED = 401
 # Seconds that the body of a request may take to arrive.
 _ARRIVAL = 30.0
 # Of a body that is too large, seconds and bodies of the allowed size that are passed over before the answer.
@@ -56,15 +58,20 @@ class App:
         elif scope["method"] != "POST":
             reply = _plain(405, "OTLP is sent with POST", unread=True)
         else:
-            headers: dict[bytes, bytes] = dict(scope["headers"])
+            headers = _together(scope["headers"])
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-            if kind not in {_PROTOBUF, _JSON}:
+            if _TRANSFER in headers and (_LENGTH in headers or scope["http_version"] == "1.0"):
+                # RFC 9112, 6.1: where proxies may disagree on its end, a request is one too many.
+                reply = _plain(400, "transfer-encoding goes with neither content-length nor HTTP/1.0", unread=True)
+            elif kind not in {_PROTOBUF, _JSON}:
                 reply = _plain(415, "OTLP is application/x-protobuf or application/json", unread=True)
             else:
                 reply = await self._export(signal, kind, headers, receive)
         again = [(b"retry-after", str(reply.again).encode())] if reply.again else []
         # What of the body has not been read is not waited for.
         close = [(b"connection", b"close")] if reply.unread else []
+        if reply.status == _UNAUTHENTICATED:
+            close.append((b"www-authenticate", b"Bearer"))
         start = [(b"content-type", reply.content_type), (b"content-length", str(len(reply.body)).encode())]
         await send({"type": "http.response.start", "status": reply.status, "headers": [*start, *again, *close]})
         await send({"type": "http.response.body", "body": reply.body})
@@ -72,7 +79,7 @@ class App:
     async def _export(self, signal: Signal, kind: bytes, headers: dict[bytes, bytes], receive: _Receive) -> _Reply:
         unread = True
         try:
-            self._receiver.check(headers.get(b"authorization"))
+            sender = self._receiver.check([headers[_AUTHORIZATION]] if _AUTHORIZATION in headers else [])
             packed = _PACKED.get(headers.get(b"content-encoding", b"").strip().lower())
             if packed is None:
                 return _plain(415, "content-encoding is gzip, deflate or identity", unread=True)
@@ -80,7 +87,7 @@ class App:
                 async with asyncio.timeout(_ARRIVAL):
                     body = await self._body(headers, receive)
                 unread = False
-                answer = await self._receiver.take(signal, body, packed=packed, as_json=kind == _JSON)
+                answer = await self._receiver.take(signal, body, sender, packed=packed, as_json=kind == _JSON)
             return _taken(signal, kind, answer)
         except TimeoutError:
             return _plain(408, "the body did not arrive in time", unread=True)
@@ -89,7 +96,7 @@ class App:
 
     async def _body(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
         parts: list[bytes] = []
-        size, over = 0, int(headers.get(b"content-length", b"0")) > self._limit
+        size, over = 0, int(headers.get(_LENGTH, b"0")) > self._limit
         while not over:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -109,7 +116,15 @@ class App:
         if scope["path"] == "/readyz":
             away = await self._ready()
             return _plain(200, "ready") if away is None else _plain(503, away, receiver.AGAIN_WHEN_AWAY)
-        return _plain(404, "here are /v1/traces, /v1/logs, /healthz and /readyz", unread=True)
+        return _plain(404, "here are /v1/traces, /v1/logs, /v1/metrics, /healthz and /readyz", unread=True)
+
+
+def _together(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; several of one name are one list, of which no credential or media type can be made."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
 
 
 async def _pass_over(receive: _Receive, most: int) -> None:

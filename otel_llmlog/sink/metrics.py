@@ -26,7 +26,7 @@ def observe(version: str, stats: Stats, pending: Callable[[], tuple[int, int]]) 
 
     def items(_options: CallbackOptions) -> Iterable[Observation]:
         counts = stats.snapshot()
-        for signal in ("traces", "logs"):
+        for signal in ("traces", "logs", "metrics"):
             yield Observation(counts.get(f"sink.{signal}", 0), {"llmlog.signal": signal})
 
     def transactions(_options: CallbackOptions) -> Iterable[Observation]:

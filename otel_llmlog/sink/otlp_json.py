@@ -17,6 +17,7 @@ import msgspec
 
 from otel_llmlog.dialects.log import Log
 from otel_llmlog.dialects.span import Event, Span
+from otel_llmlog.sink import json_shapes as shapes
 from otel_llmlog.sink.protobuf import MOST_EVENTS, MayBeCall
 from otel_llmlog.sink.received import (
     ATTRIBUTE,
@@ -55,101 +56,12 @@ class _Odd(Exception):  # noqa: N818 - it says what is odd
     """A span or log record is not as OTLP writes it."""
 
 
-# The shapes are closed: what has another type is refused while it is read, and unknown fields are passed over, so that
-# nothing takes more memory than these do. Names are OTLP's.
-_Number = int | float | str | None
-
-
-class _Array(msgspec.Struct, gc=False):
-    values: list[_Value | None] | None = None
-
-
-class _Pairs(msgspec.Struct, gc=False):
-    values: list[_Pair] | None = None
-
-
-class _Value(msgspec.Struct, gc=False):
-    stringValue: str | None = None  # noqa: N815
-    intValue: _Number = None  # noqa: N815
-    doubleValue: _Number = None  # noqa: N815
-    boolValue: bool | None = None  # noqa: N815
-    arrayValue: _Array | None = None  # noqa: N815
-    kvlistValue: _Pairs | None = None  # noqa: N815
-    bytesValue: str | None = None  # noqa: N815
-
-
-class _Pair(msgspec.Struct, gc=False):
-    key: str | None = None
-    value: _Value | None = None
-
-
-class _Resource(msgspec.Struct):
-    attributes: list[_Pair] | None = None
-
-
-class _Scope(msgspec.Struct):
-    name: str | None = None
-    version: str | None = None
-    attributes: list[_Pair] | None = None
-
-
-class _Event(msgspec.Struct):
-    name: str | None = None
-    timeUnixNano: _Number = None  # noqa: N815
-    attributes: list[_Pair] | None = None
-
-
-class _Status(msgspec.Struct):
-    code: _Number = None
-    message: str | None = None
-
-
-class _Span(msgspec.Struct):
-    traceId: str | None = None  # noqa: N815
-    spanId: str | None = None  # noqa: N815
-    parentSpanId: str | None = None  # noqa: N815
-    name: str | None = None
-    kind: _Number = None
-    startTimeUnixNano: _Number = None  # noqa: N815
-    endTimeUnixNano: _Number = None  # noqa: N815
-    attributes: list[_Pair] | None = None
-    events: list[msgspec.Raw] | None = None
-    status: _Status | None = None
-
-
-class _LogRecord(msgspec.Struct):
-    traceId: str | None = None  # noqa: N815
-    spanId: str | None = None  # noqa: N815
-    eventName: str | None = None  # noqa: N815
-    timeUnixNano: _Number = None  # noqa: N815
-    observedTimeUnixNano: _Number = None  # noqa: N815
-    body: _Value | None = None
-    attributes: list[_Pair] | None = None
-
-
-class _Scoped(msgspec.Struct):
-    scope: msgspec.Raw = msgspec.Raw()
-    spans: list[msgspec.Raw] | None = None
-    logRecords: list[msgspec.Raw] | None = None  # noqa: N815
-
-
-class _OfResource(msgspec.Struct):
-    resource: msgspec.Raw = msgspec.Raw()
-    scopeSpans: list[_Scoped] | None = None  # noqa: N815
-    scopeLogs: list[_Scoped] | None = None  # noqa: N815
-
-
-class _Request(msgspec.Struct):
-    resourceSpans: list[_OfResource] | None = None  # noqa: N815
-    resourceLogs: list[_OfResource] | None = None  # noqa: N815
-
-
-_request = msgspec.json.Decoder(_Request)
-_span_of = msgspec.json.Decoder(_Span)
-_log_of = msgspec.json.Decoder(_LogRecord)
-_event_of = msgspec.json.Decoder(_Event)
-_resource_of = msgspec.json.Decoder(_Resource)
-_scope_of = msgspec.json.Decoder(_Scope)
+_request = msgspec.json.Decoder(shapes.Request)
+_span_of = msgspec.json.Decoder(shapes.Span)
+_log_of = msgspec.json.Decoder(shapes.LogRecord)
+_event_of = msgspec.json.Decoder(shapes.Event)
+_resource_of = msgspec.json.Decoder(shapes.Resource)
+_scope_of = msgspec.json.Decoder(shapes.Scope)
 _UNREADABLE = (msgspec.MsgspecError, _Odd, UnicodeDecodeError, RecursionError, TooManyValues)
 
 
@@ -197,7 +109,16 @@ def logs(body: bytes) -> Received[Log]:
     return received
 
 
-def _read(body: bytes) -> _Request:
+def metrics(body: bytes) -> int:
+    """How many metrics there are; nothing of them is read. Raises Unreadable, TooLarge."""
+    return sum(
+        len(of_scope.metrics or ())
+        for of_resource in _read(body).resourceMetrics or ()
+        for of_scope in of_resource.scopeMetrics or ()
+    )
+
+
+def _read(body: bytes) -> shapes.Request:
     # Values of a byte or two would take thirty times their size in memory. What stands in texts is none.
     most = max(len(body) // _LEAST_BYTES, MOST)
     if body.count(b",") > most and _commas(body) > most:
@@ -233,19 +154,19 @@ def _why(error: Exception) -> str:
 
 def _resource(raw: msgspec.Raw, room: Room) -> dict[str, Any]:
     try:
-        return _values(_pairs((_resource_of.decode(raw) if raw else _Resource()).attributes), room)
+        return _values(_pairs((_resource_of.decode(raw) if raw else shapes.Resource()).attributes), room)
     except _UNREADABLE:
         return {}
 
 
-def _scope(raw: msgspec.Raw) -> _Scope:
+def _scope(raw: msgspec.Raw) -> shapes.Scope:
     try:
-        return _scope_of.decode(raw) if raw else _Scope()
+        return _scope_of.decode(raw) if raw else shapes.Scope()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _Scope()
+        return shapes.Scope()
 
 
-def _is_passed_over(scope: _Scope, room: Room) -> bool:
+def _is_passed_over(scope: shapes.Scope, room: Room) -> bool:
     try:
         return bool(scope.attributes) and is_trace_copy(_values(_pairs(scope.attributes), room))
     except (_Odd, TooManyValues):
@@ -258,9 +179,14 @@ def _service(resource: Mapping[str, Any]) -> str:
 
 
 def _span(
-    given: _Span, pairs: dict[str, _Value | None], scope: str, version: str, resource: dict[str, Any], room: Room
+    given: shapes.Span,
+    pairs: dict[str, shapes.Value | None],
+    scope: str,
+    version: str,
+    resource: dict[str, Any],
+    room: Room,
 ) -> Span:
-    status = given.status or _Status()
+    status = given.status or shapes.Status()
     return Span(
         _id(given.traceId, _TRACE_BYTES),
         _id(given.spanId, _SPAN_BYTES),
@@ -284,7 +210,7 @@ def _event(raw: msgspec.Raw, room: Room) -> Event:
     return Event(given.name or "", _time(given.timeUnixNano), _values(_pairs(given.attributes), room))
 
 
-def _log(given: _LogRecord, scope: str, resource: dict[str, Any], room: Room) -> Log:
+def _log(given: shapes.LogRecord, scope: str, resource: dict[str, Any], room: Room) -> Log:
     return Log(
         _id(given.traceId, _TRACE_BYTES),
         _id(given.spanId, _SPAN_BYTES),
@@ -297,19 +223,19 @@ def _log(given: _LogRecord, scope: str, resource: dict[str, Any], room: Room) ->
     )
 
 
-def _pairs(given: list[_Pair] | None) -> dict[str, _Value | None]:
+def _pairs(given: list[shapes.Pair] | None) -> dict[str, shapes.Value | None]:
     """Attributes by name, their values as they stand."""
     return {pair.key or "": pair.value for pair in given} if given else {}
 
 
-def _values(pairs: dict[str, _Value | None], room: Room, depth: int = MAX_DEPTH) -> dict[str, Any]:
+def _values(pairs: dict[str, shapes.Value | None], room: Room, depth: int = MAX_DEPTH) -> dict[str, Any]:
     if len(pairs) > MOST:
         raise TooManyValues
     room.take(ATTRIBUTE * len(pairs))
     return {name: _value(given, room, depth) for name, given in pairs.items()}
 
 
-def _value(given: _Value | None, room: Room, depth: int) -> Any:
+def _value(given: shapes.Value | None, room: Room, depth: int) -> Any:
     if given is None:
         return None
     if given.stringValue is not None:
@@ -331,7 +257,7 @@ def _value(given: _Value | None, room: Room, depth: int) -> Any:
         room.take(CONTAINER + len(items))
         return [_value(item, room, depth - 1) for item in items]
     room.take(CONTAINER)
-    return _values(_pairs((given.kvlistValue or _Pairs()).values), room, depth - 1)
+    return _values(_pairs((given.kvlistValue or shapes.Pairs()).values), room, depth - 1)
 
 
 def _integer(given: float | str) -> int:
@@ -364,7 +290,7 @@ def _binary(given: str) -> bytes:
         raise _Odd from None
 
 
-def _time(given: _Number) -> int:
+def _time(given: shapes.Number) -> int:
     if given is None:
         return 0
     found = _integer(given)
@@ -373,7 +299,7 @@ def _time(given: _Number) -> int:
     return found
 
 
-def _enum(given: _Number, names: dict[str, int]) -> int:
+def _enum(given: shapes.Number, names: dict[str, int]) -> int:
     if given is None:
         return 0
     if isinstance(given, str) and given in names:

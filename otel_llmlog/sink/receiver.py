@@ -7,9 +7,8 @@ told to come again, what is too large for good is told so; nothing is read of a 
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -21,9 +20,10 @@ from otel_llmlog.sink.commit import Committer
 from otel_llmlog.sink.inflate import Broken, inflate
 from otel_llmlog.sink.intake import Intake, Taken
 from otel_llmlog.sink.received import MOST, TooLarge, Unreadable
+from otel_llmlog.sink.senders import Sender, Senders
 from otel_llmlog.stats import Stats
 
-Signal = Literal["traces", "logs"]
+Signal = Literal["traces", "logs", "metrics"]
 
 # A body that is packed begins with one of these, an OTLP request with none: its first byte is 0x0A.
 _PACKED = (b"\x1f", b"\x78")
@@ -75,8 +75,7 @@ class Receiver:
         self._committer = committer
         self._settings = settings
         self._stats = stats
-        token = settings.sink_token
-        self._expected = None if token is None else f"Bearer {token.get_secret_value()}".encode()
+        self._senders = Senders(settings)
         self._requests = 0
         self._bytes = Bytes()
         # One at a time: what a large body grows to while it is read is there once.
@@ -90,18 +89,17 @@ class Receiver:
         """Requests in hand and their bytes."""
         return self._requests, self._bytes.total
 
-    def check(self, authorization: str | bytes | None) -> None:
-        """Raises Unauthenticated, Busy: asked before anything of the request is read."""
-        if self._expected is not None:
-            given = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization or b""
-            scheme, _, token = given.partition(b" ")
-            if not hmac.compare_digest(b"Bearer " + token.strip(), self._expected) or scheme.lower() != b"bearer":
-                self._stats.count("sink.refused.unauthenticated")
-                raise Unauthenticated("the token is missing or wrong: send authorization: Bearer <LLMLOG_SINK_TOKEN>")
+    def check(self, authorization: Sequence[str | bytes]) -> Sender:
+        """Who sends, by all headers of that name. Raises Unauthenticated, Busy; asked before the request is read."""
+        sender = self._senders.who(authorization)
+        if sender is None:
+            self._stats.count("sink.refused.unauthenticated")
+            raise Unauthenticated("the token is missing or wrong: send authorization: Bearer <LLMLOG_SINK_TOKEN>")
         settings = self._settings
         if self._requests >= settings.sink_max_requests or self._bytes.total >= settings.sink_max_pending_bytes:
             self._stats.count("sink.refused.busy")
             raise Busy(_BUSY)
+        return sender
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -112,7 +110,9 @@ class Receiver:
         finally:
             self._requests -= 1
 
-    async def take(self, signal: Signal, body: bytes, *, packed: bool | None = None, as_json: bool = False) -> Answer:
+    async def take(
+        self, signal: Signal, body: bytes, sender: Sender, *, packed: bool | None = None, as_json: bool = False
+    ) -> Answer:
         """Store what is in a body; returns after COMMIT. Raises Refused.
 
         `packed`: whether it is gzip or deflate; None where that shows in its first byte only.
@@ -122,9 +122,10 @@ class Receiver:
         try:
             if packed or len(body) > _AT_ONCE:
                 loop = asyncio.get_running_loop()
-                taken = await loop.run_in_executor(self._reader, self._read, signal, body, packed, as_json, held)
+                given = signal, body, sender, packed, as_json, held
+                taken = await loop.run_in_executor(self._reader, self._read, *given)
             else:
-                taken = self._read(signal, body, packed, as_json, held)
+                taken = self._read(signal, body, sender, packed, as_json, held)
             self._count(signal, taken)
             if not taken.records:
                 return self._answer({}, taken)
@@ -139,7 +140,7 @@ class Receiver:
         finally:
             held.release()
 
-    def _read(self, signal: Signal, body: bytes, packed: bool, as_json: bool, held: Held) -> Taken:
+    def _read(self, signal: Signal, body: bytes, sender: Sender, packed: bool, as_json: bool, held: Held) -> Taken:
         limit = self._settings.sink_max_message_bytes
         try:
             if packed:
@@ -149,8 +150,7 @@ class Receiver:
             if not held.grow(len(body), self._settings.sink_max_pending_bytes):
                 self._stats.count("sink.refused.busy")
                 raise Busy(_BUSY)  # noqa: TRY301 - the same
-            read = self._intake.traces if signal == "traces" else self._intake.logs
-            return read(body, as_json=as_json)
+            return self._intake.take(signal, body, sender, as_json=as_json)
         except TooLarge:
             self._stats.count("sink.refused.too_large")
             raise Oversized(too_large(limit)) from None
@@ -176,6 +176,11 @@ class Receiver:
 
     def _count(self, signal: Signal, taken: Taken) -> None:
         self._stats.count(f"sink.{signal}", taken.count)
+        for kind, number in taken.passed_over.items():
+            self._stats.count(f"passed_over.{kind}", number)
+        if taken.other:
+            self._stats.count("sink.other_line", taken.other)
+            self._stats.warn("other", "a sender names too much in an hour: its further calls are booked on (other)")
         for reason, number in taken.not_logged.items():
             self._stats.count("captured" if reason != "audit_logs_off" else "audited", number)
             self._stats.count(f"not_logged.{reason}", number)

@@ -34,6 +34,9 @@ _VERSION = version("otel-llmlog")
 _FRESH = 2.0
 # Seconds between two reports of the numbers.
 _TICK = 5.0
+# Seconds ahead of the clock that a call may start. Beyond, a sender's clock is wrong, or it means harm: its rows would
+# stand where partitions are to be made.
+_MOST_AHEAD = 86_400.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -107,7 +110,7 @@ class _Running:
         self._settings = settings
         self.stats = Stats()
         sdk.ensure_provider(_VERSION, self.stats)
-        exporter = destination.exporter(settings, self.stats, lambda: None)
+        exporter = destination.exporter(settings, self.stats, lambda: None, most_ahead=_MOST_AHEAD)
         if exporter is None:
             raise ConfigError("no database to store in: set LLMLOG_DATABASE_URL")
         self._fatal: ConfigError | None = None

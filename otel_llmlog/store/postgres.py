@@ -40,6 +40,7 @@ LOOK_SECONDS = 900.0
 # Seconds until a partition is tried again that a reader stood in the way of: readers must not hold writers up.
 PARTITION_SECONDS = 60.0
 _DAY_NS = 86_400 * 10**9
+_AHEAD = "it starts more than {:g} hours ahead of this machine's clock"
 
 # What migrate and its libraries import as they go, while they hold a lock of the database: had before, in one piece.
 _MIGRATION_MODULES = (
@@ -67,10 +68,12 @@ class PostgresExporter(Exporter):
         retention: RetentionSettings | None = None,
         stats: Stats | None = None,
         keep_rejected: bool = True,
+        most_ahead: float | None = None,
     ) -> None:
         """`retention`: remove old rows when it is time; `stats` hears of failures to. Raises ConfigError.
 
-        `keep_rejected`: put rejected records into dead_letters.
+        `keep_rejected`: put rejected records into dead_letters. `most_ahead`: seconds that a call may start ahead of
+        the clock; None where its clock is this one.
         """
         self._url = url
         self._connect_timeout = connect_timeout
@@ -79,6 +82,7 @@ class PostgresExporter(Exporter):
         self._partitions_at = 0.0
         self._stats = stats
         self._keep_rejected = keep_rejected
+        self._most_ahead = most_ahead
         self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
         self._auto_migrate = auto_migrate
         self._session: Session | None = None
@@ -105,7 +109,7 @@ class PostgresExporter(Exporter):
             self._drop()  # whoever took these answers went away in the middle
         before: _Batch | None = None
         for records in batches:
-            batch = _Batch(records)
+            batch = _Batch(records, self._most_ahead)
             if before is not None:
                 with self._failures_told():
                     session = self._connected()
@@ -276,7 +280,7 @@ class PostgresExporter(Exporter):
 class _Batch:
     """Records that are answered for together, and how far they have come."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], most_ahead: float | None = None) -> None:
         self.size = len(records)
         self.written = 0
         self.rejected: list[tuple[Record, str]] = []
@@ -284,7 +288,7 @@ class _Batch:
         self.contents = [record for record in records if record.kind == "content"]
         others = self.events or self.contents
         calls = [record for record in records if record.kind == "span"] if others else records
-        self.calls = _in_key_order(calls, self.rejected)
+        self.calls = _in_key_order(calls, self.rejected, most_ahead)
         self.chunks = [_Chunk(self.calls[at : at + CHUNK_ROWS]) for at in range(0, len(self.calls), CHUNK_ROWS)]
         self.sent: _Chunk | None = None
         # Looked up here, while the server may be busy with the batch before.
@@ -362,7 +366,9 @@ def _merged(session: Session, found: list[tuple[Record, Stored]], rejected: list
     return _merged(session, found[:middle], rejected) + _merged(session, found[middle:], rejected)
 
 
-def _in_key_order(records: Sequence[Record], rejected: list[tuple[Record, str]]) -> Sequence[Record]:
+def _in_key_order(
+    records: Sequence[Record], rejected: list[tuple[Record, str]], most_ahead: float | None
+) -> Sequence[Record]:
     """The records by their key, those that have none rejected.
 
     Two processes that store the same records wait for each other's keys; in one order that is no deadlock.
@@ -371,4 +377,8 @@ def _in_key_order(records: Sequence[Record], rejected: list[tuple[Record, str]])
     if len(sound) < len(records):
         kept = set(map(id, sound))
         rejected += [(record, "the record has no key") for record in records if id(record) not in kept]
-    return sorted(sound, key=attrgetter("start_ns", "trace_id", "span_id"))
+    found = sorted(sound, key=attrgetter("start_ns", "trace_id", "span_id"))
+    latest = None if most_ahead is None else time.time_ns() + most_ahead * 10**9
+    while latest is not None and found and found[-1].start_ns > latest:
+        rejected.append((found.pop(), _AHEAD.format((most_ahead or 0) / 3600)))
+    return found

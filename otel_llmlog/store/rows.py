@@ -58,6 +58,7 @@ class SpendLogRow(NamedTuple):
     error_code: str
     error_str: str
     described_by: str
+    sender: str
     trace_id: str
     span_id: str
     parent_span_id: str
@@ -125,6 +126,7 @@ TEXTS = {
     "error_code": "error_information.error_code",
     "error_str": "error_str",
     "described_by": "described_by",
+    "sender": "sender",
 }
 COUNTS = {
     "prompt_tokens": "prompt_tokens",

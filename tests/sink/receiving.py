@@ -28,6 +28,7 @@ from otel_llmlog.pipeline.record import Record
 LLMLOG = str(Path(sys.executable).parent / "llmlog")
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
 

@@ -147,7 +147,7 @@ def test_rows_go_to_the_partition_of_their_day_and_odd_days_to_the_default(
     assert names == [default, daily(-7), daily(0), daily(2), default]
 
 
-def test_a_day_whose_rows_are_in_the_default_partition_stays_there(exporter: PostgresExporter, query: Any) -> None:
+def test_rows_that_came_before_the_partition_of_their_day_move_there(exporter: PostgresExporter, query: Any) -> None:
     then = time.time_ns() - 3 * DAY_NS
     at = datetime.fromtimestamp(then / 1e9, UTC)
     query(
@@ -156,8 +156,10 @@ def test_a_day_whose_rows_are_in_the_default_partition_stays_there(exporter: Pos
         (at, at),
     )
     assert outcome(exporter.export(records(3, start_ns=then))) == (3, 0, 0)
-    assert query("SELECT count(*) FROM llmlog.spend_logs_default") == [(4,)]
-    assert query("SELECT llmlog.ensure_partition(%s)", (at.date(),)) == [(False,)]
+    assert query("SELECT count(*) FROM llmlog.spend_logs_default") == [(0,)]
+    [(where,)] = query("SELECT tableoid::regclass::text FROM llmlog.spend_logs WHERE trace_id = 't'")
+    assert where == f"llmlog.spend_logs_{at:%Y%m%d}"
+    assert query("SELECT llmlog.ensure_partition(%s)", (at.date(),)) == [(True,)]
 
 
 def test_writers_that_meet_a_new_day_together_make_its_partition_once(database_url: str, query: Any) -> None:
