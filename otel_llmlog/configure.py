@@ -6,12 +6,8 @@ Doors: `opentelemetry-instrument` and `llmlog run` (the instrumentor's entry poi
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing.util
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -26,7 +22,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_llmlog import config, destination, emit, sdk
+from otel_llmlog import config, destination, emit, endings, native, sdk
 from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
@@ -70,18 +66,14 @@ class Runtime:
         return [] if self.worker is None else self.worker.search(needle.encode("utf-8", "replace"), wanted)
 
 
-_lock = threading.RLock()
+_lock = native.RLock()
 _runtime: Runtime | None = None
 _starting = False
-_stopping = False
-_killed_by = 0
-"""Number of a signal that came while `stop` was at work: it takes effect when that is done."""
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _stopping, _killed_by  # noqa: PLW0603 - whoever was at it is not here
-    _lock = threading.RLock()
-    _stopping, _killed_by = False, 0
+    global _lock  # noqa: PLW0603 - whoever held it is not here
+    _lock = native.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -111,57 +103,34 @@ def start(*, capture: bool = True) -> Runtime | None:
                 asgi.install(settings.audit.audit_routes)
         finally:
             _starting = False
-        atexit.register(stop)
-        # Children of multiprocessing end without Python's exit handlers, but run these.
-        multiprocessing.util.register_after_fork(stop, _stop_at_end_of_child)
-        _on_sigterm(stop)
+        endings.before(stop)
+        if _runtime.worker is not None:
+            _runtime.worker.begin()
         return _runtime
-
-
-def _stop_at_end_of_child(at_end: Callable[[], None]) -> None:
-    multiprocessing.util.Finalize(None, _stop_after_threads, (at_end,), exitpriority=0)
-
-
-def _stop_after_threads(at_end: Callable[[], None]) -> None:
-    """Here, other than at the end of a program, threads that the app waits for may still make calls."""
-    here = threading.current_thread()
-    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not here]
-    if not others:
-        at_end()
-        return
-
-    def wait() -> None:
-        for thread in others:
-            thread.join()
-        at_end()
-
-    threading.Thread(target=wait, name="llmlog-stop", daemon=False).start()
 
 
 def stop() -> None:
     """Write what is left and give everything back. May be called twice."""
-    global _runtime, _stopping, _killed_by  # noqa: PLW0603 - one process, one runtime
+    with endings.signals_wait():
+        _stop()
+
+
+def _stop() -> None:
+    global _runtime
     with _lock:
         runtime, _runtime = _runtime, None
-        _stopping = _stopping or runtime is not None
-    atexit.unregister(stop)
+    endings.forget()
     if runtime is None:
         return
-    try:
-        deadline = time.monotonic() + runtime.settings.pipeline.shutdown_timeout
-        runtime.recorder.finish(deadline - time.monotonic())
-        watching.flush(max(0.0, deadline - time.monotonic()))
-        patch.remove()
-        asgi.remove()
-        recording.install(None)
-        if runtime.worker is not None:
-            runtime.worker.close(max(0.0, deadline - time.monotonic()))
-        runtime.audit.close()
-    finally:
-        _stopping = False
-        number, _killed_by = _killed_by, 0
-        if number:
-            os.kill(os.getpid(), number)
+    deadline = time.monotonic() + runtime.settings.pipeline.shutdown_timeout
+    runtime.recorder.finish(deadline - time.monotonic())
+    watching.flush(max(0.0, deadline - time.monotonic()))
+    patch.remove()
+    asgi.remove()
+    recording.install(None)
+    if runtime.worker is not None:
+        runtime.worker.close(max(0.0, deadline - time.monotonic()))
+    runtime.audit.close()
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -245,7 +214,7 @@ def _build(settings: config.Settings) -> Runtime:
         stats.warn(name, f"{name} is no setting of otel-llmlog{f'; did you mean {meant}?' if meant else ''}")
     sdk.ensure_provider(VERSION, stats)
     wanted = settings.audit.store_audit_logs or not settings.pipeline.disable_spend_logs
-    exporter = destination.exporter(settings, stats, _go_first_at_exit) if wanted else None
+    exporter = destination.exporter(settings, stats, endings.go_first) if wanted else None
     worker: BatchWorker | None = None
     prices = destination.pricer(settings)
     if exporter is not None:
@@ -269,34 +238,9 @@ def _build(settings: config.Settings) -> Runtime:
     first = sdk.EndSpans(recorder.flush, settings.pipeline.shutdown_timeout)
     sdk.add_processors(first=first, last=processor)
     audit = LLMLogLogProcessor(
-        worker, destination.audit_writer(settings, _go_first_at_exit), settings.audit, stats, sdk.ServiceName()
+        worker, destination.audit_writer(settings, endings.go_first), settings.audit, stats, sdk.ServiceName()
     )
     add = getattr(_logs.get_logger_provider(), "add_log_record_processor", None)
     if add is not None:
         add(audit)
     return Runtime(settings, stats, recorder, worker, processor, audit)
-
-
-def _go_first_at_exit() -> None:
-    # An embedded server's own exit handler was registered just now and would run before ours.
-    atexit.unregister(stop)
-    atexit.register(stop)
-
-
-def _on_sigterm(flush_and_stop: Callable[[], None]) -> None:
-    """SIGTERM ends Python without its exit handlers, unless the app handles it: then we stay out of the way."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
-
-    def terminate(number: int, _frame: object) -> None:
-        global _killed_by  # noqa: PLW0603 - one process, one end
-        if _stopping:  # perhaps further down this very stack: to end now would lose what it is about to write
-            _killed_by = number
-            return
-        flush_and_stop()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    signal.signal(signal.SIGTERM, terminate)

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from otel_llmlog import native
+
 # Seconds that a fork waits at most: far longer than any import takes, so that a fault of ours cannot hang the app.
 _LONGEST = 10.0
 
-_changed = threading.Condition()  # on a reentrant lock: a signal handler may fork
+_changed = native.Condition(stops=True)  # on a reentrant lock: a signal handler may fork
 _inside = 0  # threads at work
 _forks = 0  # under way, or waiting for them
 
@@ -65,7 +67,7 @@ def _after_fork() -> None:
 
 def _after_fork_in_child() -> None:
     global _changed, _inside, _forks  # noqa: PLW0603 - whoever holds the lock may not exist here
-    _changed = threading.Condition()
+    _changed = native.Condition(stops=True)
     _inside = 1 if _own.depth else 0
     _forks = 0
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections import Counter
+
+from otel_llmlog import native
 
 _log = logging.getLogger("otel_llmlog")
 # Seconds between two log lines of the same kind. The counters tell the rest.
@@ -27,7 +28,7 @@ class Stats:
         self._counts: Counter[str] = Counter()
         # Reentrant: a call may end, and be counted, inside the garbage collector of a thread that is counting. The
         # thread that held it at a fork is not there in the child to release it.
-        self._lock = threading.RLock()
+        self._lock = native.RLock()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+from _queue import Empty, SimpleQueue  # the system's, which nobody patches
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Protocol
+
+from otel_llmlog import native
 
 _CLOCK_MONOTONIC = 1
 _CLOSED_ON_EXEC = 0o2000000
@@ -77,7 +79,7 @@ class Timer:
         self._settime = _settime
         # Waiting for it, instead of reading, takes nothing from a file that is not ours: some apps close all
         # descriptors they find, and this one may be another file by now.
-        self._poll = select.poll()
+        self._poll = native.poll()
         self._poll.register(self._fd, select.POLLIN)
 
     def set(self) -> bool:

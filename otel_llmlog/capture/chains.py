@@ -9,8 +9,9 @@ parent knew.
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
+
+from otel_llmlog import native
 
 # Responses and conversations that are remembered: some 3 MB. What is forgotten is found in the table.
 MAX_REMEMBERED = 10_000
@@ -29,7 +30,7 @@ class Chains:
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
 
     def join(
         self, named: str | None, response_id: str | None, previous_id: str | None, conversation_id: str | None

@@ -6,12 +6,11 @@ a thread of its own: while it is not there, or cannot be had, calls stay uncount
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from otel_llmlog import forks
+from otel_llmlog import forks, native
 from otel_llmlog.payload import Usage
 
 # Per message and per reply, from OpenAI's description of how chat is turned into tokens.
@@ -33,7 +32,7 @@ class TokenCounter:
             # `sys.modules` would find half of it.
             import requests  # noqa: F401 - see above
         self._encodings: dict[str, Any] = {}
-        self._loading: dict[str, threading.Thread] = {}
+        self._loading: dict[str, native.Thread] = {}
 
     def count(self, model: str, messages: Any, output: Sequence[str]) -> tuple[Usage | None, str]:
         """Usage of a chat or text completion, or None and why it could not be counted."""
@@ -55,7 +54,7 @@ class TokenCounter:
         if found is None:
             thread = self._loading.get(model)
             if thread is None:
-                thread = threading.Thread(target=self._load, args=(model,), name="llmlog-tiktoken", daemon=True)
+                thread = native.Thread(self._load, "llmlog-tiktoken", model)
                 self._loading[model] = thread
                 thread.start()
                 thread.join(_LOAD_SECONDS)

@@ -15,7 +15,6 @@ those of others. Between two calls that are read others run.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from otel_llmlog import emit, forks
+from otel_llmlog import emit, forks, native
 from otel_llmlog.capture import alarm as alarms
 from otel_llmlog.capture.call import Call, Ended
 from otel_llmlog.capture.ids import Ids
@@ -111,12 +110,12 @@ class ReadingWorker:
     def _reset(self) -> None:
         # Calls that ended and, between them, who waits for those before. Appending takes no lock: a call may end inside
         # the garbage collector.
-        self._ended: deque[Call | threading.Event] = deque()
+        self._ended: deque[Call | native.Event] = deque()
         # Made with the thread: between a fork and the first call, daemons close all descriptors they find.
         self._alarm: alarms.Alarm | None = None
         # Whether the alarm is set, for late or for soon, or has gone off and the reader still looks for calls.
         self._is_set = self._is_soon = False
-        self.thread: threading.Thread | None = None
+        self.thread: native.Thread | None = None
         # Of the results of a batch, those that are still to be read: they may be many thousands.
         self._lines: Iterator[Call] | None = None
         self._turn_at = 0.0
@@ -126,9 +125,9 @@ class ReadingWorker:
         # Added to without a lock, because a call may end inside the garbage collector: the odd lost update is
         # made good whenever the queue has run empty.
         self._pending_bytes = 0
-        self._start_lock = threading.Lock()
+        self._start_lock = native.Lock()
         # Reentrant: where there is no such thread, a signal handler may flush in the middle of a flush.
-        self._reading = threading.RLock()
+        self._reading = native.RLock()
 
     # On the app's thread.
 
@@ -190,7 +189,7 @@ class ReadingWorker:
             if self.thread is None:
                 if self._alarm is None:
                     self._alarm = alarms.best(_SOON, _LATE)
-                thread = threading.Thread(target=self._run, args=(self._alarm,), name="llmlog-capture", daemon=True)
+                thread = native.Thread(self._run, "llmlog-capture", self._alarm)
                 thread.start()
                 self.thread = thread
                 self._outlet.open()
@@ -208,7 +207,7 @@ class ReadingWorker:
     def flush(self, timeout: float) -> bool:
         """Wait until all calls that have ended so far are handed on; False when that took longer than `timeout` s."""
         thread = self.thread
-        if thread is threading.current_thread():
+        if thread is not None and thread.ident == native.get_ident():
             # A span processor or an exporter flushes its provider from within: it would wait for itself.
             return False
         if thread is None or not thread.is_alive():
@@ -216,7 +215,7 @@ class ReadingWorker:
                 self._read_all()
                 self._say()
             return True
-        reached = threading.Event()
+        reached = native.Event()
         self._ended.append(reached)
         # Else a call that ends now would make it later.
         self._is_set = self._is_soon = True
@@ -256,7 +255,7 @@ class ReadingWorker:
         # long an app's thread would wait that has got its answer. Each time costs that thread its caches.
         now = time.monotonic()
         if self._turn_at <= now < until:
-            time.sleep(0)
+            native.sleep(0)
             self._turn_at = now + _TURN
 
     def _read_some(self) -> bool:

@@ -9,30 +9,17 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-from otel_llmlog import forks
+from otel_llmlog import native
 from otel_llmlog.config import PipelineSettings
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.pipeline import report
+from otel_llmlog.pipeline import adoption, report
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.pipeline.source import Batch, Source
-from otel_llmlog.pipeline.spool import (
-    Ending,
-    Intent,
-    Orphan,
-    adopt,
-    decode_ending,
-    decode_intent,
-    decode_record,
-    set_aside,
-)
-from otel_llmlog.pipeline.terminated import terminated, unread
+from otel_llmlog.pipeline.spool import Watch, has_orphans
 from otel_llmlog.pricing import Pricer
 from otel_llmlog.stats import Stats
 
@@ -46,6 +33,8 @@ _LAST_RETRY = 15.0
 _BATCHES_AT_ONCE = 2
 # Seconds between two looks for what dead processes left.
 _ADOPT_SECONDS = 30.0
+# Seconds that the end waits for one more try where the last one failed: what is on disk is safe, and others deliver it.
+_LAST_TRY_SECONDS = 1.0
 # Seconds after the first request until the exporter is made ready, if no record comes before.
 _OPEN_SECONDS = 0.3
 # Seconds between two reports of the counters, for `llmlog status`.
@@ -81,15 +70,25 @@ class BatchWorker:
         self._destination = destination
         self._adopt_from = adopt_from if adopt_from is not None else [spool_directory] if spool_directory else []
         self._reset()
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._watch: Watch | None = None
+        os.register_at_fork(after_in_parent=self._after_fork_in_parent, after_in_child=self._after_fork_in_child)
 
-    def _after_fork(self) -> None:
+    def _after_fork_in_parent(self) -> None:
+        # A child may end without a chance to deliver: then its parent does, however idle it is.
+        if self._watch is None and self._spool_directory is not None and not self._closed:
+            self._watch = Watch(self._spool_directory, self.look)
+            self._watch.start()
+
+    def _after_fork_in_child(self) -> None:
+        if self._watch is not None:
+            self._watch.forget()
+            self._watch = None
         self._source.renew()
         self._reset()
 
     def _reset(self) -> None:
-        self._changed = threading.Condition(threading.RLock())
-        self._thread: threading.Thread | None = None
+        self._changed = native.Condition()
+        self._thread: native.Thread | None = None
         self._accepted = 0
         self._settled = 0
         self._hurry = 0  # flushes that wait: batches need not fill, retries need not wait
@@ -97,7 +96,10 @@ class BatchWorker:
         self._hand: deque[Batch] = deque()  # under way, oldest first; the writing thread's own
         self._in_hand: list[int] = []  # tickets of records under way that only memory holds
         self._closed = False
-        self._adopt_at = self._report_at = 0.0
+        self._failures = 0  # tries that failed, ever
+        self._is_failing = False  # the last one did
+        self._looks = 0  # who asked for a look for what dead processes left, and has not got it
+        self._adopt_at = self._report_at = self._sent_at = 0.0
 
     def forget(self, ticket: int) -> None:
         """The request needs no record."""
@@ -124,35 +126,65 @@ class BatchWorker:
         if self._thread is None:
             self.start()
 
+    def begin(self) -> None:
+        """The process starts: deliver what others left, if they did; else nothing is done before the first request."""
+        if any(map(has_orphans, self._adopt_from)):
+            self.look()
+
+    def look(self) -> None:
+        """A process may have died: look for what it left, soon."""
+        with self._changed:
+            self._looks += 1
+            self._changed.notify_all()
+        self.start()
+
     def start(self) -> None:
         """Begin to deliver, or at least to get ready for it. The first record does so, too."""
         with self._changed:
             if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._run, name="llmlog-write", daemon=True)
+                thread = native.Thread(self._run, "llmlog-write")
                 try:
                     thread.start()
                 except RuntimeError:  # the interpreter is shutting down: `close` delivers what is left
                     return
                 self._thread = thread
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until all that was put so far is settled; False when that took longer than `timeout` seconds."""
+    def flush(self, timeout: float, *, in_hope: bool = False) -> bool:
+        """Wait until all that was put so far is settled; False when that took longer than `timeout` seconds.
+
+        `in_hope`: no longer than until a try has failed, where all that waits is on disk.
+        """
         with self._changed:
-            wanted = self._accepted
+            wanted, failures = self._accepted, self._failures
             self._hurry += 1
             self._flushes += 1
             self._changed.notify_all()
+
+            def is_over() -> bool:
+                if self._settled >= wanted:
+                    return True
+                return in_hope and self._failures > failures and not self._source.holds_in_memory()
+
             try:
-                return self._changed.wait_for(lambda: self._settled >= wanted, timeout)
+                self._changed.wait_for(is_over, timeout)
+                return self._settled >= wanted
             finally:
                 self._hurry -= 1
 
     def close(self, timeout: float) -> bool:
-        """Deliver what is left within `timeout` seconds. The spool keeps the rest; what only memory held is dropped."""
+        """Deliver what is left within `timeout` seconds. The spool keeps the rest; what only memory held is dropped.
+
+        What is on disk is waited for while there is hope: until a try has failed.
+        """
+        if self._is_failing and not self._source.holds_in_memory():
+            timeout = min(timeout, _LAST_TRY_SECONDS)
         deadline = time.monotonic() + timeout
         while self._thread is None and self._source.waiting() and self._deliver():
             pass
-        done = self.flush(timeout)
+        done = not self.waiting() or (self._thread is not None and self.flush(timeout, in_hope=True))
+        if self._watch is not None:
+            self._watch.close()
+            self._adopt_last(deadline)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -173,6 +205,18 @@ class BatchWorker:
             self._exporter.close()
         return done
 
+    def _adopt_last(self, deadline: float) -> None:
+        """Children may have ended just before: nobody else may be left to deliver what is theirs."""
+        if self._is_failing or not any(map(has_orphans, self._adopt_from)):
+            return
+        self.look()
+        if self._thread is None:  # no thread can be started at the end of the interpreter
+            self.adopt()
+            return
+        with self._changed:
+            failures = self._failures
+            self._changed.wait_for(lambda: not self._looks or self._failures > failures, deadline - time.monotonic())
+
     def waiting(self) -> int:
         """Records not settled yet."""
         with self._changed:
@@ -186,19 +230,20 @@ class BatchWorker:
         delay = _FIRST_RETRY
         with self._changed:
             # The capture thread loads prices meanwhile. What ends before it has them waits for it, this waits better.
-            self._changed.wait_for(lambda: self._accepted or self._hurry or self._closed, _OPEN_SECONDS)
+            ready = lambda: self._accepted or self._hurry or self._looks or self._closed  # noqa: E731 - used once
+            self._changed.wait_for(ready, _OPEN_SECONDS)
         try:
             # Not only with the first batch: that may come when the interpreter is about to end.
             self._exporter.open()
         except Exception as error:  # the same will meet the first batch, which is not lost
             self._stats.count(f"error.open.{type(error).__name__}")
+            self._note_failure()
         while True:
             if time.monotonic() >= self._report_at:
                 self._report()
             if not self._hand:
-                if not self._closed and time.monotonic() >= self._adopt_at:
-                    self.adopt()
-                    self._adopt_at = time.monotonic() + _ADOPT_SECONDS
+                if not self._closed and (self._looks or time.monotonic() >= self._adopt_at):
+                    self._look()
                 if not self._await_batch():
                     if self._closed:
                         return
@@ -216,15 +261,29 @@ class BatchWorker:
                     return
                 delay = min(delay * 2, _FIRST_RETRY * 2 if self._hurry else _LAST_RETRY)
 
+    def _look(self) -> None:
+        with self._changed:
+            looks = self._looks
+        self.adopt()
+        self._adopt_at = time.monotonic() + _ADOPT_SECONDS
+        with self._changed:
+            self._looks -= looks
+            self._changed.notify_all()
+
     def _await_batch(self) -> bool:
-        """Wait for a full batch, or for the first record's time to be up; False when there is something else to do."""
+        """Wait for a record, and for more to fill its batch if one went out just before; False when there is none.
+
+        So few calls are stored at once, and many wait for each other.
+        """
         size, source = self._settings.batch_size, self._source
         with self._changed:
             pause = max(0.0, self._adopt_at - time.monotonic()) if self._adopt_from else None
-            self._changed.wait_for(lambda: source.waiting() or self._closed, pause)
-            if source.waiting() < size and not self._hurry and not self._closed:
+            self._changed.wait_for(lambda: source.waiting() or self._looks or self._closed, pause)
+            patience = self._sent_at + self._settings.flush_interval - time.monotonic()
+            if 0 < source.waiting() < size and not self._hurry and not self._closed and patience > 0:
                 full = lambda: source.waiting() >= size or self._hurry or self._closed  # noqa: E731 - used once
-                self._changed.wait_for(full, self._settings.flush_interval)
+                self._changed.wait_for(full, patience)
+            self._sent_at = time.monotonic()
         return source.waiting() > 0
 
     def _deliver(self) -> bool:
@@ -284,6 +343,7 @@ class BatchWorker:
     def _account(self, delivery: Delivery, began: float) -> float:
         """Count what became of a batch whose delivery began then; answers when the next one's does: now."""
         now = time.perf_counter()
+        self._is_failing = False
         self._stats.took("write", now - began)
         self._stats.over("unavailable", f"{self._destination}: it takes records again")
         self._stats.count("written", delivery.written)
@@ -293,7 +353,14 @@ class BatchWorker:
             self._stats.warn("dead", f"{self._destination} refused an LLM call record: {reason}")
         return now
 
+    def _note_failure(self) -> None:
+        with self._changed:
+            self._failures += 1
+            self._is_failing = True
+            self._changed.notify_all()
+
     def _failed(self, error: Exception) -> None:
+        self._note_failure()
         if isinstance(error, StoreUnavailable):
             self._stats.count("retries")
             self._stats.warn("unavailable", f"{self._destination}: {error}; {self.waiting()} record(s) wait")
@@ -316,60 +383,10 @@ class BatchWorker:
 
     def adopt(self) -> int:
         """Deliver what dead processes left. Answers how many records that were; what cannot be delivered stays."""
-        delivered = 0
-        for directory in self._adopt_from:
-            if moved := set_aside(directory):
-                self._stats.count("spool.set_aside", len(moved))
-                self._stats.warn(
-                    "spool.set_aside", f"moved aside in {directory}: {len(moved)} that are no files of ours, {moved[0]}"
-                )
-        for orphan in (orphan for directory in self._adopt_from for orphan in adopt(directory)):
-            unreadable = Counter[str]()
-            for counter, found in (
-                ("adopted", _outcomes(orphan, unreadable)),
-                ("terminated", self._terminated(orphan, unreadable)),
-            ):
-                for records in _batches(found, self._settings.batch_size * _BATCHES_AT_ONCE):
-                    if self._closed or not self._export(records):
-                        return delivered
-                    delivered += len(records)
-                    self._stats.count(counter, len(records))
-            if number := unreadable["terminated"]:
-                self._stats.count("terminated", number)
-            if number := unreadable.total():
-                self._stats.dropped("spool_unreadable", number)
-            if orphan.corrupt:
-                self._stats.count("spool.corrupt", orphan.corrupt)
-            orphan.done()
-        return delivered
-
-    def _terminated(self, orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
-        for payload, ended in orphan.intents():
-            if (intent := decode_intent(payload)) is not None:
-                with forks.held_off():
-                    record = self._record_of(intent, decode_ending(ended) if ended else None)
-                yield record
-            else:
-                unreadable["terminated"] += 1
-
-    def _record_of(self, intent: Intent, ending: Ending | None) -> Record:
-        if ending is not None:
-            try:
-                return unread(intent, ending, self._pricer)
-            except Exception as error:  # it came from a file: that there was a call is certain all the same
-                self._stats.error("unread", error)
-        return terminated(intent)
-
-
-def _outcomes(orphan: Orphan, unreadable: Counter[str]) -> Iterator[Record]:
-    for payload in orphan.outcomes():
-        if (record := decode_record(payload)) is not None:
-            yield record
-        else:
-            unreadable["adopted"] += 1
-
-
-def _batches(records: Iterable[Record], size: int) -> Iterator[list[Any]]:
-    remaining = iter(records)
-    while batch := list(islice(remaining, size)):
-        yield batch
+        return adoption.deliver(
+            self._adopt_from,
+            lambda records: not self._closed and self._export(records),
+            self._settings.batch_size * _BATCHES_AT_ONCE,
+            self._pricer,
+            self._stats,
+        )

@@ -6,11 +6,11 @@ the answer says why. With a spool the memory holds what the disk refused, no mor
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from otel_llmlog import native
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.pipeline.spool import Entry, Spool, decode_record, encode_record
 
@@ -41,7 +41,7 @@ class Source:
     def __init__(self, spool: Spool | None, queue_size: int) -> None:
         self._spool = spool
         self._queue_size = queue_size
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._memory: deque[tuple[Record, int]] = deque()
         self._lost = 0
         self._taken: list[tuple[Record, int]] = []  # of memory, and not settled yet
@@ -53,7 +53,7 @@ class Source:
 
     def renew(self) -> None:
         """In a forked child: what waits is the parent's to deliver."""
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._memory = deque()
         self._lost = 0
         self._taken = []
@@ -83,6 +83,10 @@ class Source:
     def waiting(self) -> int:
         """Records that `take` would still give."""
         return len(self._memory) + (self._spool.unread if self._spool is not None else 0)
+
+    def holds_in_memory(self) -> bool:
+        """Whether records wait, or are under way, that are nowhere else."""
+        return bool(self._memory or self._taken)
 
     def disk_bytes(self) -> int:
         """Disk that the spool of this process takes."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from otel_llmlog import native
 from otel_llmlog.dialects import audit
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.payload import AuditEvent
@@ -126,7 +126,7 @@ class AuditWriter:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._connection: psycopg.Connection[Any] | None = None
 
     def _after_fork(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from operator import attrgetter
 
 import psycopg
 
-from otel_llmlog import forks
+from otel_llmlog import forks, native
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
@@ -200,9 +199,7 @@ class PostgresExporter(Exporter):
         interval = self._retention.maximum_spend_logs_retention_interval.total_seconds()
         self._look_at = time.monotonic() + min(interval, LOOK_SECONDS)
         if session.retention_due(self._retention):
-            threading.Thread(
-                target=self._maintain, args=(self._retention,), name="llmlog-retention", daemon=True
-            ).start()
+            native.Thread(self._maintain, "llmlog-retention", self._retention).start()
 
     def _maintain(self, settings: RetentionSettings) -> None:
         try:

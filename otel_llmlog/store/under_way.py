@@ -11,6 +11,8 @@ from typing import Any
 
 from psycopg.waiting import Ready, Wait
 
+from otel_llmlog import native
+
 # Steps as psycopg's generators take them: each yields what the socket should be ready for.
 Steps = Generator[Any, Any, None]
 _EVENTS = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
@@ -26,7 +28,7 @@ class UnderWay:
         self._wanted: Any = None
         self._over = False
         self._error: Exception | None = None
-        self._poll = select.poll()
+        self._poll = native.poll()
         self._step(None)
 
     def go_on(self) -> bool:

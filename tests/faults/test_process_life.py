@@ -31,15 +31,22 @@ QUICK = [
     "os.fork in a thread",
     "event loop closed early",
     "SIGTERM while it stops",
+    "SIGINT",
 ]
-SLOW = ["spawn", "forkserver", "sys.exit in a thread", "sys.exit", "daemon thread", "SIGTERM", "SIGINT"]
+SLOW = ["spawn", "forkserver", "sys.exit in a thread", "sys.exit", "daemon thread", "SIGTERM", "SIGHUP"]
+SLOW += ["SIGINT twice", "raise_signal", "kill itself", "sys.exit with a code", "exception"]
 MODES = [*QUICK, *(pytest.param(mode, marks=pytest.mark.slow) for mode in SLOW)]
-# How programs end that do not end well. CPython forgets that it was interrupted when code is compiled afterwards, as by
-# an import: then it says 1.
+# How programs end that do not end well.
 EXITS = {
     "SIGTERM": {-signal.SIGTERM},
     "SIGTERM while it stops": {-signal.SIGTERM},
-    "SIGINT": {-signal.SIGINT, 1},
+    "SIGHUP": {-signal.SIGHUP},
+    "SIGINT": {-signal.SIGINT},
+    "SIGINT twice": {-signal.SIGINT},
+    "raise_signal": {-signal.SIGTERM},
+    "kill itself": {-signal.SIGHUP},
+    "sys.exit with a code": {3},
+    "exception": {1},
 }
 
 
@@ -58,7 +65,10 @@ def test_every_call_has_its_row_after(
     command = [INSTRUMENT, sys.executable, str(SCRIPTS / "life.py"), provider.url, mode]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode in EXITS.get(mode, {0}), done.stderr
-    drain()
+    assert ("KeyboardInterrupt" in done.stderr) == mode.startswith("SIGINT")
+    assert "Exception ignored" not in done.stderr
+    if mode == "SIGINT twice":  # who is in such a hurry has it from the next process
+        drain()
     found = _agree(provider, rows)
     complete = [row for row in found if row["status"] == "success"]
     if mode == "event loop closed early":
@@ -166,5 +176,23 @@ def test_a_database_that_hangs_keeps_no_program_from_its_end(
         done = subprocess.run(
             command, env={**environment, **hanging}, capture_output=True, text=True, timeout=60, check=False
         )
+    assert done.returncode == 0
+    assert "1 record(s) wait in the spool" in done.stderr
+
+
+@pytest.mark.parametrize("why", ["no such database", "no such role", "nobody listens", "not to be changed"])
+def test_a_database_that_refuses_keeps_no_program_from_its_end(
+    environment: dict[str, str], provider: LocalProvider, database_url: str, why: str
+) -> None:
+    url = {
+        "no such database": database_url.replace("/llmlog_test_", "/no_such_"),
+        "no such role": database_url.replace("://postgres", "://nobody"),
+        "nobody listens": f"postgresql://postgres@127.0.0.1:{_free_port()}/llmlog",
+        "not to be changed": f"{database_url}&options=-cdefault_transaction_read_only%3Don",
+    }[why]
+    assert url != database_url
+    command = [INSTRUMENT, sys.executable, str(SCRIPTS / "life.py"), provider.url, "sys.exit"]
+    refused = {**environment, "LLMLOG_DATABASE_URL": url, "LLMLOG_SHUTDOWN_TIMEOUT": "300"}
+    done = subprocess.run(command, env=refused, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert "1 record(s) wait in the spool" in done.stderr

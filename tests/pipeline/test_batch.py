@@ -226,6 +226,54 @@ def test_what_cannot_be_delivered_before_the_end_stays_in_the_spool_for_the_next
     assert not [path for path in (tmp_path / "spool").iterdir() if path.suffix == ".seg"]
 
 
+def test_the_end_waits_for_one_try_and_not_for_a_store_that_fails(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool")
+    pipe.store.away = True
+    pipe.worker.put(record(1))
+    assert not pipe.worker.close(10_000)
+    assert pipe.counted("kept_in_spool") == 1
+
+
+def test_the_end_waits_for_a_store_that_is_slow(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "spool")
+    pipe.store.gate.clear()
+    pipe.worker.put(record(1))
+    assert pipe.store.tried.wait(SECONDS)
+    ending = threading.Thread(target=pipe.worker.close, args=(SECONDS,))
+    ending.start()
+    ending.join(0.2)
+    assert ending.is_alive()
+    pipe.store.gate.set()
+    ending.join(SECONDS)
+    assert len(pipe.store.rows) == 1
+    assert pipe.counted("kept_in_spool") == 0
+
+
+def test_the_end_tries_again_what_only_memory_holds() -> None:
+    pipe = Pipe(None)
+    pipe.store.away = True
+    pipe.worker.put(record(1))
+    ending = threading.Thread(target=pipe.worker.close, args=(SECONDS,))
+    ending.start()
+    while pipe.counted("retries") < 2:
+        time.sleep(0.001)
+    pipe.store.away = False
+    ending.join(SECONDS)
+    assert len(pipe.store.rows) == 1
+
+
+def test_a_record_after_a_pause_is_stored_at_once_and_those_that_follow_together() -> None:
+    pipe = Pipe(None, flush_interval=60)
+    pipe.worker.put(record(0))
+    while not pipe.store.rows:
+        time.sleep(0.001)
+    for number in range(1, 10):
+        pipe.worker.put(record(number))
+    assert len(pipe.store.rows) == 1
+    assert pipe.worker.close(SECONDS)
+    assert len(pipe.store.rows) == 10
+
+
 def test_an_intent_without_an_outcome_becomes_a_failed_row_in_the_next_process(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_llmlog.pipeline.spool.adopt import Orphan, SpoolStatus, adopt, status
+from otel_llmlog.pipeline.spool.adopt import Orphan, SpoolStatus, adopt, has_orphans, status
 from otel_llmlog.pipeline.spool.aside import move as set_aside
 from otel_llmlog.pipeline.spool.codec import (
     Ending,
@@ -16,6 +16,7 @@ from otel_llmlog.pipeline.spool.codec import (
 )
 from otel_llmlog.pipeline.spool.frames import MAX_PAYLOAD
 from otel_llmlog.pipeline.spool.spool import Entry, Pending, Spool
+from otel_llmlog.pipeline.spool.watch import Watch
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -26,6 +27,7 @@ __all__ = [
     "Pending",
     "Spool",
     "SpoolStatus",
+    "Watch",
     "adopt",
     "decode_ending",
     "decode_intent",
@@ -33,6 +35,7 @@ __all__ = [
     "encode_ending",
     "encode_intent",
     "encode_record",
+    "has_orphans",
     "set_aside",
     "status",
 ]

@@ -167,6 +167,34 @@ def adopt(directory: str | os.PathLike[str]) -> Iterator[Orphan]:
             orphan.release()
 
 
+def has_orphans(directory: str | os.PathLike[str]) -> bool:
+    """Whether a dead process left files there: told without reading them, or getting in their owners' way."""
+    place = Path(directory).absolute()
+    try:
+        uid = folder.check(place)
+    except OSError:
+        return False
+    for owner, names in files.owners(place).items():
+        if not files.claim(owner):
+            continue
+        try:
+            if all(_is_free(name.at(place), uid) for name in names):
+                return True
+        finally:
+            files.unclaim(owner)
+    return False
+
+
+def _is_free(path: Path, uid: int) -> bool:
+    fd = files.open_existing(path, uid, write=False)
+    if fd is None:
+        return False
+    try:
+        return files.lock(fd, shared=True)
+    finally:
+        os.close(fd)
+
+
 def _take(directory: Path, names: list[files.Name], uid: int) -> list[_Part]:
     """Open and lock every file of an owner, oldest first; none of them if one cannot be had.
 

@@ -16,11 +16,11 @@ import fcntl
 import os
 import re
 import stat
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_llmlog import native
 from otel_llmlog.files import kind
 from otel_llmlog.pipeline.spool import folder
 
@@ -40,13 +40,13 @@ _DATASYNC = getattr(os, "fdatasync", os.fsync)  # not on macOS
 
 # Owners whose files this process has open, as their owner or as their adopter.
 _claims: set[str] = set()
-_claims_lock = threading.RLock()  # reentrant: a signal handler may end the process from in here
+_claims_lock = native.RLock()  # reentrant: a signal handler may end the process from in here
 
 
 def _forget_claims() -> None:
     """In a forked child: record locks are not inherited, so it owns nothing."""
     global _claims_lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
-    _claims_lock = threading.RLock()
+    _claims_lock = native.RLock()
     _claims.clear()
 
 
@@ -84,6 +84,11 @@ class Name(NamedTuple):
     def at(self, directory: Path) -> Path:
         """Where it is."""
         return directory / (self.stem + self.ending)
+
+
+def is_held_name(name: str) -> bool:
+    """Whether a file of this name is one that its process holds locked."""
+    return _HELD.fullmatch(name) is not None
 
 
 def make_directory(directory: Path, *, fsync: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import threading
 from pathlib import Path
 from typing import ClassVar, Self
 
+from otel_llmlog import native
 from otel_llmlog.pipeline.spool import files, frames
 
 # Names to try for a new file.
@@ -36,7 +36,7 @@ class HeldFile:
         self.mapped = mapped
         self.synced = 0  # of what is written, on disk
         # Reentrant: a signal handler may make a call while its thread is in here.
-        self.syncing = threading.RLock()
+        self.syncing = native.RLock()
         if fsync:
             try:
                 files.sync_directory(directory)

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
+from otel_llmlog import native
 from otel_llmlog.pipeline.spool import files, folder, frames, purpose
 from otel_llmlog.pipeline.spool.intents import Intents
 from otel_llmlog.pipeline.spool.segment import Segment
@@ -82,9 +83,8 @@ class Log:
         _logs.add(self)
 
     def _start_anew(self) -> None:
-        # Reentrant, because a signal handler or a finaliser may make a call while its thread is in here; `_inside`
-        # then refuses it, since the state may be half changed.
-        self._lock = threading.RLock()
+        # Reentrant: a signal handler or a finaliser may call while its thread is in here. `_inside` then refuses it.
+        self._lock = native.RLock()
         self._inside = False
         self._pid = os.getpid()
         self._owner = ""

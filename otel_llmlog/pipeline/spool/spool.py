@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
+from otel_llmlog import native
 from otel_llmlog.pipeline.spool import files, frames
 from otel_llmlog.pipeline.spool.log import DISK_FULL, Log
 from otel_llmlog.pipeline.spool.segment import Segment
@@ -71,7 +71,7 @@ class Spool(Log):
 
     def _start_anew(self) -> None:
         super()._start_anew()
-        self._reading = threading.RLock()
+        self._reading = native.RLock()
         # Where the next outcome is looked for: a segment's number, or the first one after it, and an offset in it.
         self._at, self._offset = 0, 0
         self._in_flight: dict[tuple[int, int], Segment] = {}  # read and not acknowledged

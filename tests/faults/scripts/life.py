@@ -64,6 +64,13 @@ class TerminateWhileStopping(SpanProcessor):
 sent = []
 
 
+def interrupt_the_end():
+    """A second Ctrl-C, while what is left is written."""
+    while otel_llmlog.configure.runtime() is not None:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 async def stream_and_leave():
     client = httpx.AsyncClient(timeout=20)
     headers = {"x-litellm-session-id": "left-open", "x-event-delay-ms": "50"}
@@ -97,14 +104,32 @@ if __name__ == "__main__":
         child = multiprocessing.get_context("fork").Process(target=call_in_thread_left_behind, args=("child",))
         child.start()
         child.join()
-    elif MODE == "SIGTERM":
+    elif MODE in {"SIGTERM", "SIGINT", "SIGHUP"}:
         call("only")
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), getattr(signal, MODE))
         time.sleep(60)
-    elif MODE == "SIGINT":
+    elif MODE == "killed":
         call("only")
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif MODE == "SIGINT twice":
+        call("only")
+        threading.Thread(target=interrupt_the_end, daemon=True).start()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
+    elif MODE == "raise_signal":
+        call("only")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as uvicorn's worker does under gunicorn
+        signal.raise_signal(signal.SIGTERM)
+    elif MODE == "kill itself":
+        call("only")
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGHUP)
+    elif MODE == "exception":
+        call("only")
+        raise RuntimeError("nobody catches this")
+    elif MODE == "sys.exit with a code":
+        call("only")
+        sys.exit(3)
     elif MODE == "SIGTERM while it stops":
         trace.get_tracer_provider().add_span_processor(TerminateWhileStopping())
         for number in range(6):
