@@ -197,6 +197,12 @@ def test_whoever_may_read_the_views_and_nothing_else_can_read_all_of_them(
         query(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+def _plan_for_many(query: Any, statement: str) -> str:
+    """How it is answered where there is much: a table of a few rows would be sorted faster than an index is read."""
+    query("SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off")
+    return "\n".join(line for (line,) in query(f"EXPLAIN {statement}"))
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 @pytest.mark.parametrize(
     "asked",
@@ -210,13 +216,18 @@ def test_the_newest_rows_are_found_by_index_and_in_order(
     exporter: PostgresExporter, query: Any, asked: str, zone: str
 ) -> None:
     exporter.export(records(20, user_api_key_hash="h"))
-    # A table of a few rows is sorted faster than an index is read: so the planner is told that sorts are dear.
-    query(f"SET TimeZone = '{zone}'; SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off")
+    query(f"SET TimeZone = '{zone}'")
     statement = f'SELECT request_id FROM llmlog."LiteLLM_SpendLogs" {asked}ORDER BY "startTime" DESC LIMIT 5'
-    plan = "\n".join(line for (line,) in query(f"EXPLAIN {statement}"))
+    plan = _plan_for_many(query, statement)
     assert "Sort  (" not in plan
     assert "Scan Backward" in plan
     assert query(statement) == query("SELECT request_id FROM llmlog.spend_logs ORDER BY start_time DESC LIMIT 5")
+
+
+def test_the_newest_audit_events_are_found_by_index(query: Any) -> None:
+    plan = _plan_for_many(query, 'SELECT * FROM llmlog."LiteLLM_AuditLog" ORDER BY updated_at DESC LIMIT 50')
+    assert "Sort  (" not in plan
+    assert "Index Scan Backward using audit_logs_litellm_time" in plan
 
 
 def test_the_last_thirty_days_are_those_of_the_rows(exporter: PostgresExporter, query: Any) -> None:
