@@ -9,36 +9,27 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
-import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from otel_llmlog import address
+from otel_llmlog import address, config_values, files, settings_file
 from otel_llmlog.errors import ConfigError
 
 # Stands in an id before the name of the sender that it belongs to (see `sink.ownership`). In no other name.
 SENDER_MARK = "\u203a"
 ENV_PREFIX = "LLMLOG_"
-CONFIG_FILE = "LLMLOG_CONFIG"
-# Sections of the YAML file that are read, the last one winning. The first two are LiteLLM's.
-SECTIONS = ("litellm_settings", "general_settings", "llmlog")
-# LiteLLM's way to take a value from the environment inside its YAML.
-_FROM_ENVIRONMENT = "os.environ/"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-
-_PERIOD = re.compile(r"\s*(\d{1,6})\s*([smhdw]?)\s*")
-_PERIOD_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Table = Annotated[dict[str, str], NoDecode]
@@ -60,34 +51,22 @@ class _Part(BaseSettings):
         return (env_settings, init_settings)
 
 
-def _names(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+def _file(limit: int) -> AfterValidator:
+    """A file that can be read, of up to so many bytes."""
+
+    def is_file(path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                files.check(path, limit)
+            except OSError as error:
+                raise ValueError(f"must name a readable file: {files.reason(error)}") from None
+        return path
+
+    return AfterValidator(is_file)
 
 
-def _table(value: Any) -> Any:
-    """Read `{"a": "b"}` or `a=b,c=d`."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except ValueError as error:
-            raise ValueError("must be a JSON object or name=value pairs separated by commas") from error
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(separator for _, separator, _ in pairs):
-        raise ValueError("must be a JSON object or name=value pairs separated by commas")
-    return {name.strip(): text.strip() for name, _, text in pairs}
-
-
-def _period(value: Any) -> timedelta | None:
-    """Read `30d`, `12h`, `2w`, or days as a bare number."""
-    if value is None or isinstance(value, timedelta):
-        return value
-    found = _PERIOD.fullmatch(str(value))
-    period = timedelta(**{_PERIOD_UNITS[found[2] or "d"]: int(found[1])}) if found else timedelta()
-    if not period:
-        raise ValueError("must be a period such as 30d, 12h or 2w, or a number of days")
-    return period
+PriceFile = Annotated[Path | None, _file(files.MAX_PRICES)]
+SmallFile = Annotated[Path | None, _file(files.MAX_SMALL)]
 
 
 class ContentSettings(_Part):
@@ -113,7 +92,8 @@ class CaptureSettings(_Part):
     provider_hosts: Table = {}
     """Which provider stands behind a host of your own: `llm.corp.example=azure,10.0.0.7=vllm`."""
 
-    _read_table = field_validator("provider_hosts", mode="before")(_table)
+    _read_table = field_validator("provider_hosts", mode="before")(config_values.table)
+    _check_hosts = field_validator("provider_hosts")(config_values.hosts)
 
 
 class IdentitySettings(_Part):
@@ -136,8 +116,8 @@ class IdentitySettings(_Part):
     api_key_aliases: Table = Field({}, repr=False)
     """Readable names of API keys: `<sha256 of the key>=alias,…`. A raw key given here is hashed when read."""
 
-    _read_names = field_validator("tags", mode="before")(_names)
-    _read_table = field_validator("api_key_aliases", mode="before")(_table)
+    _read_names = field_validator("tags", mode="before")(config_values.names)
+    _read_table = field_validator("api_key_aliases", mode="before")(config_values.table)
 
     @field_validator("api_key_aliases")
     @classmethod
@@ -151,15 +131,8 @@ class IdentitySettings(_Part):
 class PricingSettings(_Part):
     """Where prices come from, before the built-in ones."""
 
-    price_map: Path | None = None
+    price_map: PriceFile = None
     """A price file in the format of LiteLLM's model_prices_and_context_window.json; its prices win."""
-
-    @field_validator("price_map")
-    @classmethod
-    def _is_file(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            raise ValueError("must name a readable file")
-        return path
 
 
 class PipelineSettings(_Part):
@@ -195,7 +168,7 @@ class AuditSettings(_Part):
     audit_sync_timeout: float = Field(10.0, gt=0, le=300)
     """Seconds that `sync=True` may wait for the database before it raises AuditNotRecorded."""
 
-    _read_table = field_validator("audit_routes", mode="before")(_table)
+    _read_table = field_validator("audit_routes", mode="before")(config_values.table)
 
 
 class SpoolSettings(_Part):
@@ -249,7 +222,7 @@ class RetentionSettings(_Part):
     maximum_spend_logs_retention_interval: timedelta = timedelta(days=1)
     """How often old logs are looked for. One process of all that share the database does it."""
 
-    _read_periods = field_validator("*", mode="before")(_period)
+    _read_periods = field_validator("*", mode="before")(config_values.period)
 
 
 class TraceSettings(_Part):
@@ -295,13 +268,13 @@ class SinkSettings(_Part):
     """Processes that receive, each with a connection to the database."""
     sink_token: SecretStr | None = None
     """Bearer token that senders must show: `authorization: Bearer …`, over gRPC and HTTP alike."""
-    sink_tokens: Path | None = None
+    sink_tokens: SmallFile = None
     """File of senders' tokens, a line each: name, SHA-256 of the token, team or nothing (any)."""
-    sink_tls_cert: Path | None = None
+    sink_tls_cert: SmallFile = None
     """PEM file with the server's certificate and its chain. Set with the key: both ports speak TLS only."""
-    sink_tls_key: Path | None = None
+    sink_tls_key: SmallFile = None
     """PEM file with the certificate's private key."""
-    sink_tls_client_ca: Path | None = None
+    sink_tls_client_ca: SmallFile = None
     """PEM file with the CA that senders' certificates must be of (mTLS)."""
     sink_allow_anonymous: bool = False
     """Listen on any address without a token or client certificates: whoever reaches the port may write rows."""
@@ -321,13 +294,6 @@ class SinkSettings(_Part):
             raise ValueError("must have at least 16 characters, none of them a space")
         return token
 
-    @field_validator("sink_tokens", "sink_tls_cert", "sink_tls_key", "sink_tls_client_ca")
-    @classmethod
-    def _is_file(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            raise ValueError("must name a readable file")
-        return path
-
 
 class Settings:
     """All settings, one part for each part of the program."""
@@ -346,7 +312,7 @@ class Settings:
         "traces",
     )
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, values: Mapping[str, settings_file.Given] | None = None) -> None:
         """Read the environment over `values` (those of the YAML file). Raises ConfigError."""
         self.content = _read(ContentSettings, values)
         self.capture = _read(CaptureSettings, values)
@@ -375,73 +341,53 @@ PARTS: tuple[type[_Part], ...] = (
     SinkSettings,
 )
 # Variables that are no setting of this process, yet not typing errors either.
-_OTHER_VARIABLES = {CONFIG_FILE}
+_OTHER_VARIABLES = {settings_file.VARIABLE}
 
 _P = TypeVar("_P", bound=_Part)
 
 
-def _read(part: type[_P], values: Mapping[str, Any] | None) -> _P:
-    known = {name: value for name, value in (values or {}).items() if name in part.model_fields}
+def _read(part: type[_P], values: Mapping[str, settings_file.Given] | None) -> _P:
+    said = {name: given for name, given in (values or {}).items() if name in part.model_fields}
     try:
-        return part(**known)
+        return part(**{name: given.value for name, given in said.items()})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
         # A database URL holds a password, an alias map may hold keys: say what is wrong with them, not what they are.
-        found = "" if name in {"database_url", "api_key_aliases", "sink_token"} else f", found {first['input']!r}"
-        where = "" if os.environ.get(f"{ENV_PREFIX}{name.upper()}") else _origin(values, name)
-        raise ConfigError(f"{ENV_PREFIX}{name.upper()}{where} {wanted}{found}") from None
+        hidden = name not in part.model_fields or _is_secret(part.model_fields[name])
+        found = "" if hidden else f", found {_cut(repr(first['input']))}"
+        variable = f"{ENV_PREFIX}{name.upper()}"
+        by_environment = any(value for key, value in os.environ.items() if key.upper() == variable)
+        where = variable if by_environment or name not in said else said[name].where
+        raise ConfigError(f"{where} {wanted}{found}") from None
 
 
-def _origin(values: Mapping[str, Any] | None, name: str) -> str:
-    """Where a value that is not from the environment is from, as a part of a sentence."""
-    origin = values.origins.get(name) if isinstance(values, FileValues) else None
-    return f" ({origin})" if origin else ""
+def _is_secret(field: FieldInfo) -> bool:
+    return not field.repr or "SecretStr" in str(field.annotation)
 
 
-class FileValues(dict[str, Any]):
-    """Settings of a file, and where each stands in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.origins: dict[str, str] = {}
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the YAML file that `LLMLOG_CONFIG` names, if any, then the environment over it. Raises ConfigError."""
-    path = environ.get(CONFIG_FILE)
-    return Settings(read_file(Path(path), environ) if path else None)
+    path = environ.get(settings_file.VARIABLE)
+    return Settings(settings_file.read(Path(path), environ, _forms()) if path else None)
 
 
-def read_file(path: Path, environ: Mapping[str, str] = os.environ) -> FileValues:
-    """Known settings in a YAML file of ours or LiteLLM's, `os.environ/NAME` resolved. Raises ConfigError."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{CONFIG_FILE} must name a readable YAML file, found {str(path)!r}: {reason}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{CONFIG_FILE} must name a YAML file with sections, such as {', '.join(SECTIONS)}: {path}")
-    values = FileValues()
-    for section in SECTIONS:
-        body = document.get(section) or {}
-        if not isinstance(body, dict):
-            raise ConfigError(f"{section} in {path} must be a mapping of settings, found {type(body).__name__}")
-        for name, value in cast("dict[str, Any]", body).items():
-            values[name] = _resolve(name, value, environ)
-            through = f", by {value}" if isinstance(value, str) and value.startswith(_FROM_ENVIRONMENT) else ""
-            values.origins[name] = f"{section}.{name} in {path}{through}"
-    return values
+def _forms() -> dict[str, settings_file.Form]:
+    """How each setting is written in a file."""
+    return {name: _form(str(field.annotation)) for part in PARTS for name, field in part.model_fields.items()}
 
 
-def _resolve(name: str, value: Any, environ: Mapping[str, str]) -> Any:
-    if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
-        return value
-    variable = value.removeprefix(_FROM_ENVIRONMENT)
-    if variable not in environ and any(name in part.model_fields for part in PARTS):
-        raise ConfigError(f"{name} takes its value from {variable}, which is not set in the environment")
-    return environ.get(variable)
+def _form(annotation: str) -> settings_file.Form:
+    if annotation.startswith("tuple"):
+        return "names"
+    if annotation.startswith("dict"):
+        return "table"
+    return {str(bool): "switch", str(int): "number", str(float): "number"}.get(annotation, "text")  # type: ignore[return-value] # literals
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:

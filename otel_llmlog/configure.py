@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from opentelemetry import _logs
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped in the library
@@ -174,9 +174,7 @@ class LLMLogInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped in t
             # unlogged. Nothing of the app has been started yet.
             if not kwargs.get("skip_dep_check"):
                 raise
-            sys.stderr.write(f"otel-llmlog: {error}\n")
-            sys.stderr.flush()
-            os._exit(2)
+            _end(error)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """None: whichever of the libraries is there, or comes later, is covered."""
@@ -189,6 +187,12 @@ class LLMLogInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped in t
         stop()
 
 
+def _end(error: ConfigError) -> NoReturn:
+    sys.stderr.write(f"otel-llmlog: {error}\n")
+    sys.stderr.flush()
+    os._exit(2)
+
+
 class LLMLogSpanExporter(SpanExporter):
     """The door of `OTEL_TRACES_EXPORTER=otlp,llmlog`: naming it switches everything on.
 
@@ -197,7 +201,13 @@ class LLMLogSpanExporter(SpanExporter):
     """
 
     def __init__(self) -> None:
-        start()
+        try:
+            start()
+        except ConfigError as error:
+            # The same loader swallows what its configurator meets.
+            if "opentelemetry.instrumentation.auto_instrumentation" not in sys.modules:
+                raise
+            _end(error)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - see above
         """Nothing to do: see the class."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from otel_llmlog import config, forks, waiting
+from otel_llmlog import config, files, forks, waiting
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.pipeline.batch import BatchWorker
 from otel_llmlog.pipeline.logs import Writer
@@ -88,7 +89,15 @@ def database_url(settings: config.Settings) -> str:
 def pricer(settings: config.Settings) -> Pricer:
     """Prices of calls. Raises ConfigError."""
     path = settings.pricing.price_map
-    return Pricer(*parse_price_map(path.read_bytes())) if path else Pricer()
+    return Pricer(*parse_price_map(price_file(path))) if path else Pricer()
+
+
+def price_file(path: Path, name: str = "LLMLOG_PRICE_MAP", *, pipes: bool = False) -> bytes:
+    """What a list of prices holds. `pipes`: a pipe may bring it, too. Raises ConfigError."""
+    try:
+        return files.read(path, files.MAX_PRICES, pipes=pipes)
+    except OSError as error:
+        raise ConfigError(f"{name} must name a readable file of prices, found {path}: {files.reason(error)}") from None
 
 
 def worker(exporter: Exporter, settings: config.Settings, stats: Stats, prices: Pricer) -> tuple[BatchWorker, Source]:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
+# Bytes of files that settings name: lists of prices (LiteLLM's has 2 MB), certificates and tokens.
+MAX_PRICES = 64 << 20
+MAX_SMALL = 1 << 20
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a symbolic link"),
@@ -57,6 +61,21 @@ def read(path: str | os.PathLike[str], limit: int, *, pipes: bool = False) -> by
     if len(data) > limit:
         raise _too_large(limit)
     return data
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file that takes the place of what is there, whole. Raises OSError."""
+    # A name that nobody can have put a link or a pipe at.
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(fresh, flags, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink()
+        raise
 
 
 def reason(error: OSError) -> str:

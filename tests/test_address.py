@@ -218,10 +218,10 @@ def test_where_a_wrong_address_is_from_is_told(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError) as refused:
         config.load()
     assert str(refused.value).startswith(
-        f"LLMLOG_DATABASE_URL (general_settings.database_url in {file}, by os.environ/DATABASE_URL) must be a PostgreSQL"
+        f"general_settings.database_url in {file}, line 2, by os.environ/DATABASE_URL, must be a PostgreSQL"
     )
     file.write_text(f"llmlog:\n  database_url: sqlite:///{SECRET}\n")
-    with pytest.raises(ConfigError, match=r"database_url in .*litellm\.yaml\) must"):
+    with pytest.raises(ConfigError, match=r"^llmlog\.database_url in .*litellm\.yaml, line 2, must"):
         config.load()
     monkeypatch.setenv("LLMLOG_DATABASE_URL", "mysql://db")
     with pytest.raises(ConfigError, match=r"^LLMLOG_DATABASE_URL must"):

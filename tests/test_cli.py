@@ -215,7 +215,7 @@ def test_a_database_that_is_away_is_one_line_without_the_password(command: Comma
 
 def test_a_wrong_setting_is_one_line(command: Command) -> None:
     done = command("logs", ok=False, LLMLOG_CONNECT_TIMEOUT="soon")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("llmlog: LLMLOG_CONNECT_TIMEOUT must be")
 
 

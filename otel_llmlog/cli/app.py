@@ -24,7 +24,7 @@ from otel_llmlog.cli import (
     status,
 )
 from otel_llmlog.configure import VERSION
-from otel_llmlog.errors import LLMLogError
+from otel_llmlog.errors import ConfigError, LLMLogError
 
 app = typer.Typer(
     name="llmlog",
@@ -70,7 +70,7 @@ def main() -> None:
         app()
     except LLMLogError as error:
         sys.stderr.write(f"llmlog: {error}\n")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except BrokenPipeError:
         # `llmlog logs | head` closes the pipe early: not an error, and Python must not complain at exit either.
         sys.stderr.close()

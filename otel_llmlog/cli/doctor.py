@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import typer
 from rich.console import Console
 
-from otel_llmlog import config, waiting
+from otel_llmlog import config, destination, waiting
 from otel_llmlog.cli import database, render, spool
 from otel_llmlog.errors import LLMLogError
 from otel_llmlog.pricing import parse_price_map
@@ -159,7 +159,7 @@ def _prices(settings: config.Settings) -> Iterator[Finding]:
     yield Finding("ok", "prices", f"genai-prices {version('genai-prices')}")
     if path := settings.pricing.price_map:
         try:
-            entries, fingerprint = parse_price_map(path.read_bytes())
+            entries, fingerprint = parse_price_map(destination.price_file(path))
         except LLMLogError as error:
             yield Finding("bad", "price map", str(error))
         else:

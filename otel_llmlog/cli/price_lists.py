@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otel_llmlog import config
+from otel_llmlog import config, destination
 from otel_llmlog.pricing import Pricer, parse_price_map
 
 PriceMap = Annotated[
@@ -18,5 +18,6 @@ PriceMap = Annotated[
 
 def pricer(price_map: Path | None) -> Pricer:
     """Prices of this file, else of the settings' one, and the built-in ones. Raises ConfigError."""
-    path = price_map or config.load().pricing.price_map
-    return Pricer(*parse_price_map(path.read_bytes(), str(path))) if path else Pricer()
+    if price_map is None:
+        return destination.pricer(config.load())
+    return Pricer(*parse_price_map(destination.price_file(price_map, "--price-map", pipes=True), str(price_map)))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from otel_llmlog import destination
 from otel_llmlog.cli import database, price_lists, render, when
 from otel_llmlog.pricing import Call, Pricer, Tariff, differences
 from otel_llmlog.pricing.names import tier_name
@@ -149,9 +150,9 @@ def _list(name: str, at: datetime) -> differences.PriceList:
     if name == BUILT_IN:
         return differences.built_in(at)
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         raise typer.BadParameter(f"{name!r} is no file; the built-in prices are called {BUILT_IN}")
-    return differences.read(path.read_bytes(), at)
+    return differences.read(destination.price_file(path, "the list", pipes=True), at)
 
 
 @app.command()

@@ -9,9 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from otel_llmlog import files
 from otel_llmlog.cli import database, render
 from otel_llmlog.pricing.exports import FORMATS, read
 from otel_llmlog.store import reconcile as reconciling
+
+# Bytes of an export: a year of the largest customers' days and models is a tenth of it.
+_MAX_EXPORT = 1 << 30
 
 
 def reconcile(
@@ -34,7 +38,11 @@ def reconcile(
     names = of or list(FORMATS[provider])
     if not names:
         raise typer.BadParameter("--of must name the provider whose calls the CSV lists, such as --of openai")
-    export = read(provider, file.read_bytes())
+    try:
+        data = files.read(file, _MAX_EXPORT, pipes=True)
+    except OSError as error:
+        raise typer.BadParameter(f"the export {str(file)!r} cannot be read: {files.reason(error)}") from None
+    export = read(provider, data)
     lines = reconciling.reconcile(database.url(), export, names, tolerance=Decimal(str(tolerance)) / 100)
     apart = [line for line in lines if line.finding != reconciling.AGREES]
     shown = lines if all_lines else apart

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel_llmlog import dialects, redact
+from otel_llmlog import destination, dialects, redact
 from otel_llmlog.config import Settings
 from otel_llmlog.dialects import audit
 from otel_llmlog.dialects.call import Reading
@@ -21,7 +21,6 @@ from otel_llmlog.dialects.span import Span
 from otel_llmlog.errors import RowRejected
 from otel_llmlog.pipeline.logs import masked, record_of
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.pricing import Pricer, parse_price_map
 from otel_llmlog.sink import otlp_json, ownership, privacy, protobuf
 from otel_llmlog.sink.ownership import Lines
 from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received
@@ -58,12 +57,11 @@ class Intake:
         self._content = settings.content
         self._pipeline = settings.pipeline
         self._audit = settings.audit
-        path = settings.pricing.price_map
         self._reading = Reading(
             settings.content.store_prompts_in_spend_logs,
             settings.content.max_string_length_prompt_in_db,
             settings.capture.provider_hosts,
-            Pricer(*parse_price_map(path.read_bytes())) if path else Pricer(),
+            destination.pricer(settings),
         )
         self._lines = Lines(settings.sink.sink_max_lines)
 

@@ -17,6 +17,7 @@ import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from otel_llmlog import files
 from otel_llmlog.errors import ConfigError, StoreUnavailable
 from otel_llmlog.store import connect, sql
 from otel_llmlog.store.failures import failure
@@ -32,6 +33,8 @@ TRIGGERS = frozenset(
 )
 # Rows a DELETE takes: a transaction of some 10 ms.
 _DELETED_AT_ONCE = 2_000
+# Bytes of a checkpoint's file, which holds a line.
+_MAX_FILE = 4_096
 
 
 class Checkpoint(NamedTuple):
@@ -89,25 +92,23 @@ def save(url: str, last: Checkpoint, *, connect_timeout: int = 10) -> None:
 def read_file(path: Path) -> Checkpoint | None:
     """A checkpoint that `write_file` wrote; None when there is no such file. Raises ConfigError."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(files.read(path, _MAX_FILE))
         return Checkpoint(int(said["seq"]), bytes.fromhex(said["hash"]), datetime.fromisoformat(said["made_at"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} is no checkpoint of llmlog audit verify: {files.reason(error)}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} is no checkpoint of llmlog audit verify: {type(error).__name__}") from None
 
 
 def write_file(path: Path, last: Checkpoint) -> None:
     """Keep a checkpoint outside the database, where who may change rows cannot. Raises ConfigError."""
-    fresh = path.with_name(f"{path.name}.new")
+    said = json.dumps({"seq": last.seq, "hash": last.hash.hex(), "made_at": last.made_at.isoformat()}) + "\n"
     try:
-        fresh.write_text(
-            json.dumps({"seq": last.seq, "hash": last.hash.hex(), "made_at": last.made_at.isoformat()}) + "\n",
-            encoding="utf-8",
-        )
-        fresh.replace(path)
+        files.replace(path, said.encode())
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{path} cannot be written: {files.reason(error)}") from None
 
 
 def older(connection: psycopg.Connection[Any], period: timedelta | None) -> int:
