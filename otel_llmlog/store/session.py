@@ -71,10 +71,11 @@ class Session:
 
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none."""
-        found = self._connection.execute("SELECT to_regclass('llmlog.alembic_version') IS NOT NULL").fetchone()
-        if found == (False,):
-            return None
-        version = self._connection.execute("SELECT version_num FROM llmlog.alembic_version").fetchone()
+        with connect.transaction(self._connection):
+            found = self._connection.execute("SELECT to_regclass('llmlog.alembic_version') IS NOT NULL").fetchone()
+            if found == (False,):
+                return None
+            version = self._connection.execute("SELECT version_num FROM llmlog.alembic_version").fetchone()
         return None if version is None else str(version[0])
 
     def make_partition(self, day: dt.date) -> bool:

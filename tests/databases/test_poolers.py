@@ -14,6 +14,7 @@ from otel_llmlog.store import check, migrate
 from otel_llmlog.store.postgres import PostgresExporter
 from otel_llmlog.store.reader import Filter, Reader
 from tests.databases import life, servers
+from tests.databases.test_settings import HOSTILE
 from tests.store.records import records
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,21 @@ def seen(port: int, name: str) -> tuple[object, ...]:
         row = other.execute(LEFT_BEHIND).fetchone()
         assert row is not None
         return row
+
+
+def test_what_another_client_has_left_in_the_session_does_not_matter(server: servers.Server) -> None:
+    """In transaction mode nothing is reset between clients."""
+    server.database("leaking")
+    with servers.pooler(server, "transaction", 1) as port:
+        url = through(port, "leaking")
+        for step in (life.upgraded, life.stored, life.read, life.maintained):
+            with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other:
+                for name, value in HOSTILE.items():
+                    if name not in {"client_encoding", "idle_session_timeout"} and "." not in name:
+                        other.execute(f"SET {name} = {value}")
+            with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other:
+                assert other.execute("SHOW statement_timeout").fetchone() == ("200ms",)
+            step(url)
 
 
 def test_an_app_beside_another_on_one_connection(server: servers.Server) -> None:
