@@ -54,10 +54,7 @@ GRANT USAGE ON SCHEMA llmlog TO :"writer", :"reader";
 GRANT SELECT ON ALL TABLES IN SCHEMA llmlog TO :"reader";
 
 -- The writer: what it stores it cannot read back, but for the keys by which it knows what is there already.
-GRANT SELECT ON llmlog.alembic_version, llmlog.maintenance TO :"writer";
-GRANT INSERT, SELECT (start_time, trace_id, span_id) ON llmlog.spend_logs, llmlog.spend_log_contents TO :"writer";
-GRANT INSERT, SELECT (id) ON llmlog.audit_logs TO :"writer";
-GRANT INSERT, SELECT (digest) ON llmlog.dead_letters TO :"writer";
+:writer_tables
 
 DO $functions$
 DECLARE

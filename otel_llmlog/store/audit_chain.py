@@ -19,8 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog import files
 from otel_llmlog.errors import ConfigError, StoreUnavailable
-from otel_llmlog.store import connect, sql
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import connect, rights, sql
 
 # The triggers that migration 0004 makes.
 TRIGGERS = frozenset(
@@ -77,7 +76,8 @@ def verify(url: str, *, checkpoint: Checkpoint | None = None, limit: int = 100, 
             connection.execute(text("SET LOCAL search_path = pg_catalog"))
             return _verify(connection, checkpoint, limit)
     except DBAPIError as error:
-        raise StoreUnavailable(f"cannot verify the audit logs: {failure(error.orig).advice}") from None
+        told = rights.told(error.orig, connect.conninfo(url, connect_timeout=connect_timeout), "reader")
+        raise StoreUnavailable(f"cannot verify the audit logs: {told}") from None
 
 
 def save(url: str, last: Checkpoint, *, connect_timeout: int = 10) -> None:
@@ -86,7 +86,8 @@ def save(url: str, last: Checkpoint, *, connect_timeout: int = 10) -> None:
         with connect.engine(url, connect_timeout=connect_timeout).begin() as connection:
             connection.execute(text(sql.queries()["audit_save"]), {"seq": last.seq, "hash": last.hash})
     except DBAPIError as error:
-        raise StoreUnavailable(f"cannot save the checkpoint: {failure(error.orig).advice}") from None
+        told = rights.told(error.orig, connect.conninfo(url, connect_timeout=connect_timeout), "owner")
+        raise StoreUnavailable(f"cannot save the checkpoint: {told}") from None
 
 
 def read_file(path: Path) -> Checkpoint | None:

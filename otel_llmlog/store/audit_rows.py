@@ -21,7 +21,7 @@ from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.payload import AuditEvent
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.redact import storable
-from otel_llmlog.store import connect
+from otel_llmlog.store import connect, rights
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.values import Odd, timestamp
 
@@ -160,7 +160,7 @@ class AuditWriter:
             append(self._connection, [record], rejected, self._timeout)
         except psycopg.Error as error:
             self.close()
-            raise StoreUnavailable(failure(error).advice) from None
+            raise StoreUnavailable(rights.told(error, self._conninfo(), "writer")) from None
         except BaseException:
             # Interrupted anywhere: what state the connection is in cannot be known.
             self.close()

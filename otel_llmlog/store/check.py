@@ -17,8 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, sql
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import connect, rights, sql
 
 # In this order: days are summed up from hours.
 _TABLES = {"spend_hourly": ("hour", "key"), "spend_daily": ("day", "key"), "session_totals": ("session_id",)}
@@ -48,7 +47,7 @@ class Report(NamedTuple):
 
 def check(url: str, *, limit: int = 1000, connect_timeout: int = 10) -> Report:
     """Sum up the rows anew and compare; tells `limit` differences of each table at most. Raises StoreUnavailable."""
-    with _connected(url, connect_timeout) as connection:
+    with _connected(url, connect_timeout, "reader") as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         extent = connection.execute(text(sql.queries()["check_extent"])).mappings().one()
         differences = [
@@ -61,7 +60,7 @@ def check(url: str, *, limit: int = 1000, connect_timeout: int = 10) -> Report:
 
 def repair(url: str, *, connect_timeout: int = 10) -> None:
     """Sum up the rows anew and keep that. Writers wait meanwhile, readers do not. Raises StoreUnavailable."""
-    with _connected(url, connect_timeout) as connection:
+    with _connected(url, connect_timeout, "owner") as connection:
         connection.execute(text(sql.queries()["repair_lock"]))
         for table in _TABLES:
             connection.execute(text(sql.queries()[f"repair_{table}_remove"]))
@@ -75,9 +74,10 @@ def _line(text: str | None) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _connected(url: str, connect_timeout: int) -> Iterator[Connection]:
+def _connected(url: str, connect_timeout: int, work: rights.Work) -> Iterator[Connection]:
     try:
         with connect.engine(url, connect_timeout=connect_timeout).connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise StoreUnavailable(f"cannot check the sums: {failure(error.orig).advice}") from None
+        told = rights.told(error.orig, connect.conninfo(url, connect_timeout=connect_timeout), work)
+        raise StoreUnavailable(f"cannot check the sums: {told}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psycopg
 from psycopg import pq
@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from otel_llmlog import address
 from otel_llmlog.errors import ConfigError, StoreUnavailable
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store.failures import failure, note_statement
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -120,9 +120,27 @@ def connection(info: str) -> psycopg.Connection[tuple[object, ...]]:
     return made
 
 
+class _NamingCursor(psycopg.Cursor[Any]):
+    """Has errors remember which statement failed."""
+
+    def execute(self, query: Any, *arguments: Any, **more: Any) -> Self:
+        try:
+            return super().execute(query, *arguments, **more)
+        except psycopg.Error as error:
+            note_statement(error, query.decode() if isinstance(query, bytes) else str(query))
+            raise
+
+    def executemany(self, query: Any, *arguments: Any, **more: Any) -> None:
+        try:
+            super().executemany(query, *arguments, **more)
+        except psycopg.Error as error:
+            note_statement(error, str(query))
+            raise
+
+
 def _made(info: str) -> psycopg.Connection[tuple[object, ...]]:
     # Prepared statements would break behind a pooler that gives each transaction another session.
-    made = psycopg.connect(info, prepare_threshold=None)
+    made = psycopg.connect(info, prepare_threshold=None, cursor_factory=_NamingCursor)
     made.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     version = made.info.server_version
     if 0 < version < OLDEST * 10_000:

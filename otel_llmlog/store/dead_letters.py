@@ -20,8 +20,7 @@ from psycopg.rows import class_row
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.redact import storable
-from otel_llmlog.store import connect
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import connect, rights
 
 _KEEP = """
 INSERT INTO llmlog.dead_letters (trace_id, span_id, start_time, reason, record, digest)
@@ -63,7 +62,7 @@ class DeadLetters:
         query = f"SELECT {_COLUMNS} FROM llmlog.dead_letters WHERE id > %s AND (%s::bigint[] IS NULL OR id = ANY (%s))"  # noqa: S608 - constants
         chosen = None if ids is None else list(ids)
         with (
-            self._connected() as connection,
+            self._connected("reader") as connection,
             connect.transaction(connection),
             connection.cursor(row_factory=class_row(Letter)) as cursor,
         ):
@@ -88,7 +87,11 @@ class DeadLetters:
                 for letter, record in zip(letters, records, strict=True)
                 if id(record) in reasons
             ]
-            with self._connected() as connection, connect.transaction(connection), connection.cursor() as cursor:
+            with (
+                self._connected("owner") as connection,
+                connect.transaction(connection),
+                connection.cursor() as cursor,
+            ):
                 cursor.execute("DELETE FROM llmlog.dead_letters WHERE id = ANY (%s)", (stored,))
                 cursor.executemany(
                     "UPDATE llmlog.dead_letters SET reason = %s, retried_at = now() WHERE id = %s", refused
@@ -99,12 +102,14 @@ class DeadLetters:
         return Delivery(written, duplicates, rejected)
 
     @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    def _connected(self, work: rights.Work) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         try:
             with connect.connection(self._conninfo) as connection:
                 yield connection
         except psycopg.Error as error:
-            raise StoreUnavailable(f"cannot reach the dead letters: {failure(error).advice}") from None
+            raise StoreUnavailable(
+                f"cannot reach the dead letters: {rights.told(error, self._conninfo, work)}"
+            ) from None
 
 
 def _letter(record: Record, reason: str) -> tuple[object, ...]:

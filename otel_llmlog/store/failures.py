@@ -36,7 +36,7 @@ TRY_AGAIN = {
     "3F": f"the llmlog schema is not there: {UPGRADE}",
     "40": "two transactions met; the batch is tried again",
     "42": f"the tables are not as this version needs them: {UPGRADE}",
-    "42501": "the database role may not do that; grant it INSERT and SELECT on schema llmlog",
+    "42501": "the database role may not do that: `llmlog db roles --print` shows what each role may",
     "53": "the database is out of resources",
     "53100": "the database's disk is full",
     "53300": "the database has no connection left; raise max_connections or close some",
@@ -110,6 +110,23 @@ def failure(error: BaseException | None) -> Failure:
         advice = next((advice for phrase, advice in _OF_POOLERS if re.search(phrase, str(error))), None)
         return Failure(advice, of_the_row=False) if advice else by_state(state)
     return by_state(state) if state else Failure(_connecting(str(error)), of_the_row=False)
+
+
+_STATEMENT = re.compile(r"\s*([A-Z]+)\b.*?\b(llmlog\.\w+|SCHEMA llmlog)", re.DOTALL)
+_NOTE = "llmlog statement: "
+
+
+def note_statement(error: BaseException, statement: str) -> None:
+    """Have the error remember which statement failed, by its name."""
+    found = _STATEMENT.match(statement)
+    if found and statement_of(error) is None:
+        error.add_note(f"{_NOTE}{found[1]} {found[2]}")
+
+
+def statement_of(error: BaseException | None) -> str | None:
+    """The name of the statement that failed, such as `COPY llmlog.spend_logs`: what it does to what."""
+    notes = getattr(error, "__notes__", ())
+    return next((note.removeprefix(_NOTE) for note in notes if note.startswith(_NOTE)), None)
 
 
 def by_state(state: str) -> Failure:

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import errors
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, roles, sql
+from otel_llmlog.store import connect, rights, roles, sql
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.postgres import DAYS_AHEAD
 
@@ -97,8 +98,13 @@ def _connected(target: str | Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except DBAPIError as error:
-        raise StoreUnavailable(f"cannot upgrade the tables: {failure(error.orig).advice}") from None
+    except (DBAPIError, psycopg.Error) as error:
+        # Alembic hands the driver's own on.
+        found = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(target, Engine):
+            raise StoreUnavailable(f"cannot upgrade the tables: {failure(found).advice}") from None
+        told = rights.told(found, connect.conninfo(target), "owner")
+        raise StoreUnavailable(f"cannot upgrade the tables: {told}") from None
 
 
 def _run(connection: Connection) -> None:

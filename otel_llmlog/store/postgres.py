@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 import psycopg
+from psycopg import errors
 
 from otel_llmlog import forks, native
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.stats import Stats
-from otel_llmlog.store import connect, described, rows, sql
+from otel_llmlog.store import connect, described, rights, rows, sql
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
@@ -138,7 +139,7 @@ class PostgresExporter(Exporter):
             yield
         except psycopg.Error as error:
             self._drop()
-            raise StoreUnavailable(failure(error).advice) from None
+            raise StoreUnavailable(rights.told(error, self._conninfo, "writer")) from None
         except BaseException:
             # Interrupted anywhere: what state the connection is in cannot be known.
             self._drop()
@@ -183,14 +184,17 @@ class PostgresExporter(Exporter):
 
     def _kept_aside(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, str]]:
         # What is stored is stored and counted: a failure from here on must not send the whole batch again.
+        why = ""
         for _ in range(2):
             try:
                 self._connected().keep_aside(rejected)
-            except (psycopg.Error, StoreUnavailable):
+            except (psycopg.Error, StoreUnavailable) as error:
                 self._drop()
+                if isinstance(error, errors.InsufficientPrivilege):
+                    why = f": {rights.told(error, self._conninfo, 'writer')}"
             else:
                 return rejected
-        return [(record, f"{reason}; dead_letters could not be written") for record, reason in rejected]
+        return [(record, f"{reason}; dead_letters could not be written{why}") for record, reason in rejected]
 
     def _remove_old_rows(self, session: Session) -> None:
         """When it is time to, in a thread of its own: writing goes on."""

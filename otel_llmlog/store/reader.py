@@ -18,8 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.redact import clean
-from otel_llmlog.store import connect, migrate, sql
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import connect, migrate, rights, sql
 
 Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
@@ -110,6 +109,7 @@ class Reader:
 
     def __init__(self, url: str, *, connect_timeout: int = 10) -> None:
         """Raises ConfigError when the URL is none."""
+        self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
         self._engine = connect.engine(
             url, connect_timeout=connect_timeout, limits=connect.USUAL._replace(statement=_TIMEOUT)
         )
@@ -223,7 +223,7 @@ class Reader:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
                 yield connection
         except DBAPIError as error:
-            raise StoreUnavailable(f"cannot read: {failure(error.orig).advice}") from None
+            raise StoreUnavailable(f"cannot read: {rights.told(error.orig, self._conninfo, 'reader')}") from None
 
 
 @dataclass(slots=True)

@@ -28,8 +28,7 @@ from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.payload import AuditEvent, Usage
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.pricing import Pricer
-from otel_llmlog.store import audit_rows, connect, sql
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import audit_rows, connect, rights, sql
 
 # Rows that are read at once, and that change in one transaction: some 50 ms, for which a writer may wait.
 _READ_AT_ONCE = 1_000
@@ -270,4 +269,5 @@ def _connected(url: str, connect_timeout: int) -> Iterator[Connection]:
         with connect.engine(url, connect_timeout=connect_timeout, limits=connect.USUAL).connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise StoreUnavailable(f"cannot work costs out again: {failure(error.orig).advice}") from None
+        told = rights.told(error.orig, connect.conninfo(url, connect_timeout=connect_timeout), "owner")
+        raise StoreUnavailable(f"cannot work costs out again: {told}") from None

@@ -22,8 +22,7 @@ from psycopg.rows import class_row
 
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import audit_chain, connect, sql
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store import audit_chain, connect, rights, sql
 
 # Dropping needs the table, the partition and the default partition for itself for a moment. Whoever comes while it
 # waits for one of them must wait too, so it waits briefly and tries again; a writer's transaction takes some 20 ms.
@@ -232,8 +231,6 @@ def _connected(url: str, connect_timeout: int) -> Iterator[psycopg.Connection[tu
     try:
         with connect.connection(connect.conninfo(url, connect_timeout=connect_timeout)) as connection:
             yield connection
-    except errors.InsufficientPrivilege:
-        advice = "only a role that owns the tables may; let such a one run `llmlog db prune`"
-        raise StoreUnavailable(f"old rows could not be removed: {advice}") from None
     except psycopg.Error as error:
-        raise StoreUnavailable(f"old rows could not be removed: {failure(error).advice}") from None
+        told = rights.told(error, connect.conninfo(url, connect_timeout=connect_timeout), "owner")
+        raise StoreUnavailable(f"old rows could not be removed: {told}") from None

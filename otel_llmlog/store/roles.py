@@ -22,6 +22,20 @@ WRITER_FUNCTIONS = (
 )  # fmt: skip
 # For `llmlog db check`.
 READER_FUNCTIONS = ("session_totals_of_rows", "spend_daily_of_hours", "spend_hourly_key", "spend_hourly_of_rows")
+# (table, right, columns or none). What a writer stores it cannot read back, but for the keys by which it knows what is
+# there already.
+WRITER_TABLES = (
+    ("alembic_version", "SELECT", ""),
+    ("maintenance", "SELECT", ""),
+    ("spend_logs", "INSERT", ""),
+    ("spend_logs", "SELECT", "start_time, trace_id, span_id"),
+    ("spend_log_contents", "INSERT", ""),
+    ("spend_log_contents", "SELECT", "start_time, trace_id, span_id"),
+    ("audit_logs", "INSERT", ""),
+    ("audit_logs", "SELECT", "id"),
+    ("dead_letters", "INSERT", ""),
+    ("dead_letters", "SELECT", "digest"),
+)
 
 
 class Names(NamedTuple):
@@ -42,6 +56,11 @@ def statements(names: Names) -> str:
     made = (sql.directory() / "roles.sql").read_text("utf-8")
     for place, name in names._asdict().items():
         made = made.replace(f':"{place}"', identifier(name)).replace(f":'{place}'", _literal(name))
+    grants = [
+        f"GRANT {right}{f' ({columns})' if columns else ''} ON llmlog.{table} TO {identifier(names.writer)};"
+        for table, right, columns in WRITER_TABLES
+    ]
+    made = made.replace(":writer_tables", "\n".join(grants))
     for place, functions in (("writer", WRITER_FUNCTIONS), ("reader", READER_FUNCTIONS)):
         made = made.replace(f":{place}_functions", f"ARRAY[{', '.join(map(_literal, functions))}]")
     return made

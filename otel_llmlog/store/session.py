@@ -19,7 +19,7 @@ from psycopg.pq import Escaping
 from otel_llmlog.config import RetentionSettings
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows
-from otel_llmlog.store.failures import failure
+from otel_llmlog.store.failures import failure, note_statement
 from otel_llmlog.store.under_way import Steps, UnderWay
 
 # Answers whether spans of others were ever stored, which none can change until the end of the transaction.
@@ -242,7 +242,12 @@ class Session:
 def _run(pgconn: pq.abc.PGconn, statements: bytes) -> Generator[Any, Any, Sequence[pq.abc.PGresult]]:
     pgconn.send_query(statements)
     results: Sequence[pq.abc.PGresult] = yield from generators.execute(pgconn)
-    for result in results:
+    for at, result in enumerate(results):
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(result)
+            error = errors.error_from_result(result)
+            # What holds anything of a row comes first, and of that only the first words are looked at.
+            pieces = [statements] if at == 0 else statements.split(b"; ") if statements.startswith(b"BEGIN") else []
+            if at < len(pieces):
+                note_statement(error, pieces[at].decode())
+            raise error
     return results

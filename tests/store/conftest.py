@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -42,12 +42,13 @@ def login(database_url: str) -> Iterator[Login]:
     """Somebody who logs in to a database on which `llmlog db roles` was run."""
     names = ROLES
     roles.make(database_url, names)
-    made = [f"login_{os.getpid()}_{kind}" for kind in (*names._fields, "none")]
+    made = {kind: f'Ann\'s "{kind}" {os.getpid()}' for kind in (*names._fields, None)}
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for who, group in itertools.zip_longest(made, names):
-            connection.execute(f"CREATE ROLE {who} LOGIN" + (f" IN ROLE {roles.identifier(group)}" if group else ""))
-        yield lambda kind: database_url.replace("postgres:@", f"login_{os.getpid()}_{kind or 'none'}:@")
+        for kind, who in made.items():
+            joins = f" IN ROLE {roles.identifier(getattr(names, kind))}" if kind else ""
+            connection.execute(f"CREATE ROLE {roles.identifier(who)} LOGIN{joins}")
+        yield lambda kind: database_url.replace("postgres:@", f"{quote(made[kind])}:@")
         connection.execute(f"REASSIGN OWNED BY {roles.identifier(names.owner)} TO CURRENT_USER")
-        for who in (*made, *map(roles.identifier, names)):
+        for who in map(roles.identifier, (*made.values(), *names)):
             connection.execute(f"DROP OWNED BY {who}")
             connection.execute(f"DROP ROLE {who}")

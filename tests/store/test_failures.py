@@ -32,7 +32,7 @@ ADVICE = {
     # The tables: a person must act, the records wait meanwhile.
     "42P01": "llmlog db upgrade",
     "42703": "llmlog db upgrade",
-    "42501": "grant it INSERT",
+    "42501": "llmlog db roles --print",
     "3F000": "llmlog db upgrade",
 }
 

@@ -58,7 +58,8 @@ def work_of_a_writer(url: str) -> None:
     again = exporter.export([*calls, call()])
     assert (again.written, again.duplicates, again.rejected) == (1, len(calls), [])
     others = [call(described_by="genai", trace_id=f"{n << 64:032x}", span_id=f"{n << 56:016x}") for n in range(1, 4)]
-    assert exporter.export([*others, call()]).written == 4
+    described = exporter.export([*others, call()])
+    assert (described.written + described.duplicates, described.rejected) == (4, [])
     told = {"llmlog.messages": '[{"role": "user"}]'}
     assert (
         exporter.export([Record(f"{1 << 64:032x}", f"{1 << 56:016x}", None, NOW, NOW, "shop", told, "content")]).written
@@ -83,6 +84,8 @@ def test_a_writer_writes_everything(login: Login, query: Query, database_url: st
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     query(f"DROP TABLE llmlog.spend_logs_{tomorrow:%Y%m%d}")
     query("UPDATE llmlog.maintenance SET folded_until = '-infinity'")
+    [(database,)] = query("SELECT current_database()")
+    query(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
     work_of_a_writer(login("writer"))
     assert query("SELECT count(*) FROM llmlog.spend_logs") == [(60,)]
     assert query("SELECT count(*), count(DISTINCT session_id) FROM llmlog.chain_links") == [(5, 1)]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import psycopg
 from alembic import op
 
 from otel_llmlog.store import sql
+from otel_llmlog.store.failures import note_statement
 
 
 def run(revision: str) -> None:
     """Execute the SQL file of a revision in Alembic's transaction."""
     # The driver's own cursor, without parameters: `%` and `:` mean nothing to it, and many statements are fine.
-    op.get_bind().connection.cursor().execute(sql.migrations()[revision])
+    try:
+        op.get_bind().connection.cursor().execute(sql.migrations()[revision])
+    except psycopg.Error as error:
+        note_statement(error, f"MIGRATION llmlog.{revision}")
+        raise
