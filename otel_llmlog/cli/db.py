@@ -17,7 +17,7 @@ app = typer.Typer(help="Create, upgrade, look at, check and prune the tables.", 
 @app.command()
 def upgrade() -> None:
     """Create the tables, or bring them to this version. Safe to run at any time, from several places at once."""
-    url = database.url()
+    url = database.url(changes=True)
     before, head = migrate.status(url)
     migrate.upgrade(url)
     typer.echo(f"tables are at {head}" + ("" if before == head else f" (before: {before or 'none'})"))
@@ -31,6 +31,8 @@ def status(as_json: bool = typer.Option(False, "--json", help="As one JSON objec
         typer.echo(render.as_json(found))
         return
     Console().print(render.facts(found))
+    if found.newer:
+        raise typer.Exit(1)
     if found.revision != found.newest_revision:
         typer.echo("The tables are not up to date: run `llmlog db upgrade`.")
         raise typer.Exit(1)
@@ -63,7 +65,7 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
 ) -> None:
     """Sum up the rows that are kept and compare with spend_hourly and session_totals. Exit code 1 if they differ."""
-    url = database.url()
+    url = database.url(changes=repair)
     found = checking.check(url)
     if repair and found.differences:
         checking.repair(url)
@@ -94,7 +96,7 @@ def prune(
     if not retention.wanted(settings.retention):
         typer.echo("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
         raise typer.Exit(2)
-    url = database.url(settings)
+    url = database.url(settings, changes=not dry_run)
     found = (retention.plan if dry_run else retention.prune)(url, settings.retention)
     if found is None:
         typer.echo("Another process is removing old rows just now.", err=True)

@@ -16,6 +16,7 @@ from otel_llmlog import config, destination, waiting
 from otel_llmlog.cli import database, render, spool
 from otel_llmlog.errors import LLMLogError
 from otel_llmlog.pricing import parse_price_map
+from otel_llmlog.store import tables
 
 # SDKs and the HTTP client they speak through.
 _COVERED = {
@@ -97,14 +98,17 @@ def _settings() -> Iterator[Finding]:
 def _database(settings: config.Settings) -> Iterator[Finding]:
     try:
         where = "LLMLOG_DATABASE_URL" if settings.store.database_url else "the embedded Postgres"
-        status = database.reader().status()
+        tables.look(database.url(settings), writes=True, connect_timeout=settings.store.connect_timeout)
+        status = database.reader(settings).status()
     except LLMLogError as error:
         yield Finding("bad", "database", str(error))
         return
     yield Finding("ok", "database", f"reachable: {where}")
     if word := settings.store.left_out():
         yield Finding("note", "database", word)
-    if status.revision == status.newest_revision:
+    if status.newer:
+        yield Finding("bad", "tables", tables.newer(status.revision))
+    elif status.revision == status.newest_revision:
         yield Finding("ok", "tables", f"at {status.revision}")
     elif settings.store.auto_migrate:
         yield Finding("note", "tables", "not up to date: the first call, or `llmlog db upgrade`, brings them there")

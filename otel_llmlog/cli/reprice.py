@@ -30,7 +30,7 @@ def reprice(
     now = datetime.now(UTC)
     start, end = when.point(since, now), when.point(until, now) or now
     assert start is not None
-    prices, url = price_lists.pricer(price_map), database.url()
+    prices, url = price_lists.pricer(price_map), database.url(changes=not dry_run)
     found = repricing.plan(url, prices, start, end)
     writes = not dry_run and found.changed > 0 and (yes or (not as_json and _confirmed(found)))
     if writes:

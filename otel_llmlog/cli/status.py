@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,9 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from otel_llmlog import config, waiting
+from otel_llmlog import config, destination, waiting
 from otel_llmlog.cli import render, spool as spool_commands
+from otel_llmlog.errors import LLMLogError
 from otel_llmlog.pipeline import report
+from otel_llmlog.store import embedded
+from otel_llmlog.store.dead_letters import DeadLetters
+
+# Seconds that the counters wait for the database, which may be away.
+_PATIENCE = 3
 
 # Counters that are shown as they are, where there are any.
 _TOLD = ("dropped.", "error.", "passed_over.", "retries", "sink.connections.", "sink.refused.")
@@ -21,7 +28,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     """Show the counters of the processes that log to the configured database from this machine."""
     settings = config.load()
     places, others = waiting.folders(settings), waiting.unserved(settings)
-    found = summary(places.all)
+    found = summary(places.all, _dead_letters(settings))
     if as_json:
         typer.echo(render.as_json({**found, "unserved": spool_commands.plain(others)}))
         return
@@ -30,12 +37,26 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
         typer.echo(line)
 
 
-def summary(directories: Sequence[str]) -> dict[str, Any]:
+def _dead_letters(settings: config.Settings) -> int | None:
+    """How many the table holds; None, and a word on it, when the database does not tell."""
+    where = settings.store.embedded_dir or embedded.default_path()
+    if settings.pipeline.exporter != "postgres":
+        return None  # they are where the collector delivers to
+    if settings.store.database_url is None and not (embedded.installed() and where.exists()):
+        return 0  # a server that was never started is not started for this
+    try:
+        return DeadLetters(destination.database_url(settings), connect_timeout=_PATIENCE).count()
+    except LLMLogError as error:
+        sys.stderr.write(f"llmlog: the dead letters are not counted: {error}\n")
+        return None
+
+
+def summary(directories: Sequence[str], dead_letters: int | None) -> dict[str, Any]:
     """The counters of all processes that reported in the last day, and what waits in their spool.
 
-    At any quiet moment `captured` is, exactly, `written` + `duplicates_ignored` + `spooled` + `dropped` +
-    `dead_letters` + `not_logged`. A process that is killed takes what it did in its last seconds out of the counters,
-    though not out of the spool.
+    At any quiet moment `captured` is, exactly, `written` + `duplicates_ignored` + `spooled` + `dropped` + `rejected` +
+    `not_logged`. A process that is killed takes what it did in its last seconds out of the counters, though not out of
+    the spool. `dead_letters` is what the table of them holds now, whoever put it there.
     """
     looked, waits = [report.look(directory) for directory in directories], spool_commands.of_all(directories)
     reports = [one for found, _ in looked for one in found]
@@ -58,7 +79,8 @@ def summary(directories: Sequence[str]) -> dict[str, Any]:
         "duplicates_ignored": total["duplicates"],
         "spooled": sum(one.waiting for one in reports if one.live) + waits.orphaned,
         "dropped": all_of("dropped."),
-        "dead_letters": total["dead"],
+        "rejected": total["dead"],
+        "dead_letters": dead_letters,
         "not_logged": all_of("not_logged."),
         "passed_over": all_of("passed_over."),
         "booked_on_other": total["sink.other_line"],

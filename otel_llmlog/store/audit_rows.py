@@ -21,7 +21,7 @@ from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.payload import AuditEvent
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.redact import storable
-from otel_llmlog.store import connect, rights
+from otel_llmlog.store import connect, rights, tables
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.values import Odd, timestamp
 
@@ -157,6 +157,7 @@ class AuditWriter:
                 # A peer that says nothing any more is given up in time, too.
                 patience = {"tcp_user_timeout": round(self._timeout * 1000)}
                 self._connection = connect.connection(make_conninfo(self._conninfo(), **patience))
+                tables.refuse_encoding(self._connection)
             append(self._connection, [record], rejected, self._timeout)
         except psycopg.Error as error:
             self.close()

@@ -68,6 +68,15 @@ class DeadLetters:
         ):
             return cursor.execute(f"{query} ORDER BY id LIMIT %s", (after, chosen, chosen, limit)).fetchall()
 
+    def count(self) -> int:
+        """How many there are; 0 where there are no tables yet."""
+        with self._connected() as connection:
+            there = connection.execute("SELECT to_regclass('llmlog.dead_letters') IS NOT NULL").fetchone()
+            if there != (True,):
+                return 0
+            found = connection.execute("SELECT count(*) FROM llmlog.dead_letters").fetchone()
+            return int(str(found[0])) if found else 0
+
     def retry(self, exporter: Exporter, ids: Sequence[int] | None = None) -> Delivery:
         """Deliver them again, all or those; what is stored now is removed, what is not keeps the new reason.
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.store import connect, rights, roles, sql
+from otel_llmlog.store import connect, rights, roles, sql, tables
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.postgres import DAYS_AHEAD
 
@@ -34,13 +34,21 @@ _LOGGERS = ("alembic.runtime.migration", "alembic.runtime.plugins")
 
 
 def upgrade(target: str | Engine) -> None:
-    """Bring the tables to the newest revision. Does nothing when they are there already."""
+    """Bring the tables to the newest revision. Does nothing when they are there already.
+
+    Raises StoreUnavailable, also when the tables are newer than that or the database cannot hold every text.
+    """
     with _connected(target) as connection, connection.begin():
+        # Before anything is made.
+        tables.refuse_encoding(_driver(connection))
+        tables.refuse_to_change(_current(connection))
         _one_at_a_time(connection)
         _become_owner(connection)
         if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
             connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        if (_current(connection) or "") < sql.newest():
+        found = _current(connection)
+        tables.refuse_to_change(found)  # who was at it before may be of a later version
+        if found != sql.newest():
             _run(connection)
             roles.hand_on_functions(connection)
         _make_partitions(connection)
@@ -86,10 +94,12 @@ def _become_owner(connection: Connection) -> None:
 
 
 def _current(connection: Connection) -> str | None:
-    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.{VERSION_TABLE}"}) is None:
-        return None
-    version: str | None = connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))  # noqa: S608 - constants
-    return version
+    return tables.revision(_driver(connection))
+
+
+def _driver(connection: Connection) -> psycopg.Connection[Any]:
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment] # it is psycopg's
+    return driver
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from otel_llmlog.config import RetentionSettings
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.pipeline.record import Delivery, Exporter, Record
 from otel_llmlog.stats import Stats
-from otel_llmlog.store import connect, described, rights, rows, sql
+from otel_llmlog.store import connect, described, rights, rows, sql, tables
 from otel_llmlog.store.failures import UPGRADE, failure
 from otel_llmlog.store.retention import maintain, wanted
 from otel_llmlog.store.session import PIECE_ROWS, Session, Stored
@@ -89,6 +89,8 @@ class PostgresExporter(Exporter):
         self._process = os.getpid()
         self._days: set[int] = set()
         self._today = 0
+        # What to say of tables that are newer than this program. None: they are not.
+        self._newer: str | None = None
 
     def open(self) -> None:
         """Connect and see to the tables, before there is anything to store. Raises StoreUnavailable."""
@@ -139,7 +141,9 @@ class PostgresExporter(Exporter):
             yield
         except psycopg.Error as error:
             self._drop()
-            raise StoreUnavailable(rights.told(error, self._conninfo, "writer")) from None
+            told = rights.told(error, self._conninfo, "writer")
+            # Its advice is to upgrade the tables, and these are newer.
+            raise StoreUnavailable(self._newer if self._newer and UPGRADE in told else told) from None
         except BaseException:
             # Interrupted anywhere: what state the connection is in cannot be known.
             self._drop()
@@ -183,22 +187,26 @@ class PostgresExporter(Exporter):
         return Delivery(batch.written, duplicates, rejected)
 
     def _kept_aside(self, rejected: list[tuple[Record, str]]) -> list[tuple[Record, str]]:
-        # What is stored is stored and counted: a failure from here on must not send the whole batch again.
-        why = ""
-        for _ in range(2):
+        for last_try in (False, True):
             try:
                 self._connected().keep_aside(rejected)
-            except (psycopg.Error, StoreUnavailable) as error:
+            except psycopg.Error as error:
+                if failure(error).of_the_row:
+                    if len(rejected) > 1:
+                        return [kept for one in rejected for kept in self._kept_aside([one])]
+                    return [(record, f"{reason}; dead_letters refuses it, too") for record, reason in rejected]
                 self._drop()
-                if isinstance(error, errors.InsufficientPrivilege):
-                    why = f": {rights.told(error, self._conninfo, 'writer')}"
+                if last_try:
+                    # The batch is sent again, or these would be nowhere. What is stored of it is a duplicate then.
+                    why = rights.told(error, self._conninfo, "writer")
+                    raise StoreUnavailable(f"dead_letters could not be written: {why}") from None
             else:
-                return rejected
-        return [(record, f"{reason}; dead_letters could not be written{why}") for record, reason in rejected]
+                break
+        return rejected
 
     def _remove_old_rows(self, session: Session) -> None:
         """When it is time to, in a thread of its own: writing goes on."""
-        if self._retention is None or time.monotonic() < self._look_at:
+        if self._retention is None or self._newer is not None or time.monotonic() < self._look_at:
             return
         interval = self._retention.maximum_spend_logs_retention_interval.total_seconds()
         self._look_at = time.monotonic() + min(interval, LOOK_SECONDS)
@@ -231,7 +239,13 @@ class PostgresExporter(Exporter):
         found = session.revision()
         with forks.held_off():
             newest = sql.newest()
-        if found is not None and found >= newest:
+            self._newer = tables.newer(found) if tables.is_newer(found) else None
+        if self._newer is not None:
+            session.refuse_newer(found)
+            if self._stats is not None:
+                self._stats.warn("newer", f"{self._newer}; rows are written, old ones are not removed")
+            return
+        if found == newest:
             return
         if not self._auto_migrate:
             state = "are not there" if found is None else "are of an older version"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.redact import clean
-from otel_llmlog.store import connect, migrate, rights, sql
+from otel_llmlog.store import connect, migrate, rights, sql, tables
 
 Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
@@ -102,6 +102,11 @@ class Status:
     log_bytes: int = 0
     content_bytes: int = 0
     partitions: int = 0
+
+    @property
+    def newer(self) -> bool:
+        """Whether the tables are newer than this program."""
+        return tables.is_newer(self.revision)
 
 
 class Reader:

@@ -17,8 +17,9 @@ from psycopg import errors, generators, pq
 from psycopg.pq import Escaping
 
 from otel_llmlog.config import RetentionSettings
+from otel_llmlog.errors import StoreUnavailable
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows
+from otel_llmlog.store import audit_rows, connect, content_rows, copy, dead_letters, retention, rollups, rows, tables
 from otel_llmlog.store.failures import failure, note_statement
 from otel_llmlog.store.under_way import Steps, UnderWay
 
@@ -62,7 +63,13 @@ class Session:
     """A connection and the transaction under way on it. Raises psycopg's errors."""
 
     def __init__(self, conninfo: str) -> None:
+        """Raises StoreUnavailable: no database, or one that cannot hold every text."""
         self._connection = connect.connection(conninfo)
+        try:
+            tables.refuse_encoding(self._connection)
+        except StoreUnavailable:
+            self.close()
+            raise
         self._begin = f"{connect.begin(self._connection.info.server_version)}; {_DESCRIBED}"
         self._under_way: UnderWay | None = None
         self._described = False
@@ -72,11 +79,11 @@ class Session:
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none."""
         with connect.transaction(self._connection):
-            found = self._connection.execute("SELECT to_regclass('llmlog.alembic_version') IS NOT NULL").fetchone()
-            if found == (False,):
-                return None
-            version = self._connection.execute("SELECT version_num FROM llmlog.alembic_version").fetchone()
-        return None if version is None else str(version[0])
+            return tables.revision(self._connection)
+
+    def refuse_newer(self, found: str | None) -> None:
+        """Of tables newer than this program: raises StoreUnavailable when rows of this program do not fit into them."""
+        tables.refuse_to_write(self._connection, found)
 
     def make_partition(self, day: dt.date) -> bool:
         """See that both tables have a partition for this day, unless its rows are in the default one already.

@@ -29,9 +29,14 @@ def migrations() -> dict[str, str]:
 
 
 @cache
+def known() -> frozenset[str]:
+    """The revisions this package knows."""
+    return frozenset(migrations())
+
+
 def newest() -> str:
-    """The newest revision this package knows."""
-    return max(migrations())
+    """The newest of them."""
+    return max(known())
 
 
 def before(revision: str) -> str:

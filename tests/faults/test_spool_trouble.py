@@ -61,7 +61,7 @@ def status(environment: dict[str, str]) -> Callable[[int | None], dict[str, Any]
                 break
             time.sleep(0.2)
         assert found["captured"] == (captured or found["captured"])
-        kinds = ("written", "duplicates_ignored", "spooled", "dropped", "dead_letters", "not_logged")
+        kinds = ("written", "duplicates_ignored", "spooled", "dropped", "rejected", "not_logged")
         assert found["captured"] == sum(found[kind] for kind in kinds)
         return found
 
