@@ -28,8 +28,6 @@ _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"
 _SESSION = b"x-litellm-session-id"
 # Most headers are passed over by a look at their length.
 _LENGTHS = frozenset(map(len, (*_KEYS, _SESSION)))
-# Bytes of one fact: longer names are cut when they are stored, too.
-_LONGEST = redact.MAX_NAME
 
 
 def facts(call: Call, netloc: bytes, path: str) -> dict[str, str]:
@@ -76,7 +74,7 @@ def _facts(
         "url": redact.name(f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"),
         "model": model,
         "api_key": redact.key_hash(key.decode("latin-1")) if key else None,
-        "session_id": redact.name(session[:_LONGEST].decode("utf-8", "replace") or said_session),
+        "session_id": redact.name(session.decode("utf-8", "replace") or said_session),
         "user": redact.name(user),
         "end_user": redact.name(end_user),
         "team": redact.name(team),

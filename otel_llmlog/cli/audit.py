@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from otel_llmlog import config, config_values
 from otel_llmlog.audit.catalogue import OPERATIONS
 from otel_llmlog.audit.diff import differences
 from otel_llmlog.cli import database, render, when
@@ -161,16 +162,31 @@ def verify(
         Path | None,
         typer.Option(help="A file outside the database: compared with if it is there, renewed if all is well."),
     ] = None,
+    kept_for: Annotated[
+        str | None,
+        typer.Option(
+            "--retention", help="The shortest period that was ever set, if not today's: 30d. Removals are compared."
+        ),
+    ] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep what was found as a checkpoint in the database.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Check that no audit log was edited, removed, put in or moved, and that none is missing at the end.
+    """Check that no audit log was edited, removed, put in or moved, and that nothing keeps new ones out.
 
-    The end can only be compared with what was known before: a checkpoint. Exit code 1 if anything is wrong.
+    The end can only be compared with what was known before: a checkpoint. What retention removed is compared with
+    LLMLOG_MAXIMUM_AUDIT_LOGS_RETENTION_PERIOD. Exit code 1 if anything is wrong.
     """
-    url = database.url()
+    settings = config.load()
+    retention = settings.retention
+    if kept_for is not None:
+        try:
+            period = config_values.period(kept_for)
+        except ValueError as error:
+            raise typer.BadParameter(f"--retention {error}, found {kept_for!r}") from None
+        retention = retention.model_copy(update={"maximum_audit_logs_retention_period": period})
+    url = database.url(settings)
     known = audit_chain.read_file(checkpoint) if checkpoint else None
-    found = audit_chain.verify(url, checkpoint=known)
+    found = audit_chain.verify(url, checkpoint=known, retention=retention)
     if not found.findings and found.last is not None:
         if checkpoint:
             audit_chain.write_file(checkpoint, found.last)
@@ -178,11 +194,14 @@ def verify(
             audit_chain.save(url, found.last)
     if as_json:
         last = found.last and found.last._asdict() | {"hash": found.last.hash.hex()}
-        typer.echo(render.as_json(found._asdict() | {"last": last, "findings": [f._asdict() for f in found.findings]}))
+        plain = {name: [one._asdict() for one in getattr(found, name)] for name in ("findings", "removals")}
+        typer.echo(render.as_json(found._asdict() | {"last": last} | plain))
     else:
         for finding in found.findings:
             name = f"row {finding.seq}" if finding.seq is not None else "the tables"
             typer.echo(f"{name}{f' ({finding.id})' if finding.id else ''} {finding.what}")
+        for note in found.notes:
+            typer.echo(f"note: {note}")
         typer.echo(_verdict(found))
     if found.findings:
         raise typer.Exit(1)
@@ -192,10 +211,14 @@ def _verdict(found: audit_chain.Report) -> str:
     extent = f"{found.rows:,} audit logs"
     if found.last is not None:
         extent += f", {found.first} to {found.last.seq}"
-    if found.pruned:
-        extent += f"; up to {found.pruned} removed by retention"
+    if found.removals:
+        last = found.removals[-1]
+        extent += (
+            f"; up to {found.pruned} removed by retention, last by {last.made_by} at {last.made_at:%Y-%m-%d %H:%M:%S}"
+        )
     compared = f"{found.compared} checkpoint{'' if found.compared == 1 else 's'} compared"
-    return f"{extent}; {compared}: " + (f"{len(found.findings)} findings" if found.findings else "all is well")
+    verdict = "nothing is wrong, see the notes" if found.notes else "all is well"
+    return f"{extent}; {compared}: " + (f"{len(found.findings)} findings" if found.findings else verdict)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

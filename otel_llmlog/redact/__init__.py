@@ -12,9 +12,9 @@ from otel_llmlog.redact.keys import key_hash, key_id
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK
 from otel_llmlog.redact.structures import mask, masked
-from otel_llmlog.redact.text import MAX_DEPTH, MAX_NAME, TOO_DEEP, clean, cut, storable
+from otel_llmlog.redact.text import MAX_DEPTH, MAX_NAME, TOO_DEEP, beginning, clean, cut, short, storable
 
 __all__ = [
-    "MASK", "MAX_DEPTH", "MAX_NAME", "TOO_DEEP", "clean", "custom_headers", "cut", "is_credential", "key_hash",
-    "key_id", "mask", "masked", "model", "name", "object_id", "storable",
+    "MASK", "MAX_DEPTH", "MAX_NAME", "TOO_DEEP", "beginning", "clean", "custom_headers", "cut", "is_credential",
+    "key_hash", "key_id", "mask", "masked", "model", "name", "object_id", "short", "storable",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from otel_llmlog.redact.keys import key_hash
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK, is_shape
 from otel_llmlog.redact.structures import mask
-from otel_llmlog.redact.text import MAX_NAME, clean
+from otel_llmlog.redact.text import MAX_NAME, clean, short
 
 # Headers that SDKs add by themselves: generated ones describe themselves, nine to a request; AWS's sign the request,
 # and one of them is a hash of its content.
@@ -23,13 +23,13 @@ _MODEL = re.compile(r"[\w@][\w.:/@+~,=-]{0,255}")
 
 
 def name(value: Any) -> str | None:
-    """A name from an untrusted place, as clean text of at most `MAX_NAME` characters; None when it is no name.
+    """A name from an untrusted place, as clean text, made `short`; None when it is no name.
 
     Credentials in it are masked. A name that is nothing but one keeps apart from other such names by a part of its
     hash: sessions and users do not become one.
     """
     if isinstance(value, str):
-        return _name(value[: 2 * MAX_NAME])[:MAX_NAME] or None
+        return short(_name(value[: 2 * MAX_NAME]), value) or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if -(10**18) < value < 10**18 else None
     return None
@@ -50,7 +50,7 @@ def model(value: Any) -> str | None:
 
 def object_id(given: str) -> str:
     """The name of an object from an untrusted place: a raw key is hashed, as LiteLLM names its keys."""
-    return key_hash(given) if given.startswith("sk-") else clean(mask(given[: 2 * MAX_NAME]))[:MAX_NAME]
+    return key_hash(given) if given.startswith("sk-") else short(mask(given[: 2 * MAX_NAME]), given)
 
 
 def custom_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from hashlib import sha256
 from typing import Any
 
 # Levels of nested content that are kept. Real messages and tool schemas stay below 20.
@@ -11,6 +12,9 @@ MAX_DEPTH = 64
 TOO_DEEP = "[nested too deep]"
 # Characters of a name (model, id, user, tag, …) that are kept. The longest real ones are Bedrock ARNs, below 300.
 MAX_NAME = 512
+# A longer one ends in a mark and half a SHA-256 of all of it, in hex.
+_MARK = "…"
+_CUT = MAX_NAME - len(_MARK) - 32
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -20,6 +24,23 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def short(text: str, whole: str | None = None) -> str:
+    """A name as clean text of at most `MAX_NAME` characters, which every index takes.
+
+    A longer one is cut, and says so: equal names stay equal, others stay others, and what was cut before stays as it
+    is. `whole`: the name, if `text` is what may be shown of it.
+    """
+    whole = text if whole is None else whole
+    if len(whole) <= MAX_NAME:
+        return clean(text)[:MAX_NAME]
+    return clean(text[:MAX_NAME])[:_CUT] + _MARK + sha256(clean(whole).encode()).hexdigest()[:32]
+
+
+def beginning(name: str) -> str:
+    """What a name and the same name made `short` begin with."""
+    return name[:_CUT] if len(name) >= MAX_NAME else name
 
 
 def storable(value: Any, limit: int | None = None, depth: int = MAX_DEPTH) -> Any:

@@ -20,7 +20,7 @@ from otel_llmlog.dialects import audit
 from otel_llmlog.errors import RowRejected, StoreUnavailable
 from otel_llmlog.payload import AuditEvent
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.redact import storable
+from otel_llmlog.redact import short, storable
 from otel_llmlog.store import connect, rights, tables
 from otel_llmlog.store.failures import failure
 from otel_llmlog.store.values import Odd, timestamp
@@ -54,6 +54,9 @@ _INSERT = (
     f"INSERT INTO llmlog.audit_logs ({_LISTED}) "  # noqa: S608 - constants
     f"SELECT {_LISTED} FROM jsonb_to_recordset(CAST(%s AS jsonb)) AS given ({_TYPED}) RETURNING id"
 )
+# Which events are there. After COMMIT, because that may do things, too. A writer needs to read no more than ids.
+_READ_BACK = "SELECT id FROM ONLY llmlog.audit_logs WHERE id = ANY (%s)"
+_SWALLOWED = "audit events are not there after they were stored: `llmlog audit verify` names the cause"
 # Seconds a lot may take. A healthy database needs milliseconds; a sick one must not hold the chain for longer.
 _LONGEST = 60.0
 # Rows per transaction: others wait for the chain meanwhile.
@@ -72,7 +75,10 @@ def row(record: Record) -> dict[str, Any]:
         raise RowRejected(f"updated_at: {error}") from None
     found: dict[str, Any] = {name: getattr(event, name) for name in COLUMNS if name in AuditEvent.model_fields}
     kept: dict[str, Any] = storable({**found, "updated_at": at, "service_name": record.service_name})
-    return kept
+    return {
+        name: short(value) if COLUMNS[name] == "text" and isinstance(value, str) else value
+        for name, value in kept.items()
+    }
 
 
 def append(
@@ -104,15 +110,25 @@ def _append(
 ) -> int:
     try:
         with connect.transaction(connection, limits):
-            return len(connection.execute(_INSERT, (f"[{','.join(text for _, text in found)}]",)).fetchall())
+            new = len(connection.execute(_INSERT, (f"[{','.join(text for _, text in found)}]",)).fetchall())
     except psycopg.Error as error:
         if not failure(error).of_the_row:
             raise
         if len(found) == 1:
             rejected.append((found[0][0], failure(error).advice))
             return 0
+    else:
+        with connect.transaction(connection, limits):
+            _read_back(connection, [short(record.attributes[audit.ID]) for record, _ in found])
+        return new
     middle = len(found) // 2
     return _append(connection, found[:middle], rejected, limits) + _append(connection, found[middle:], rejected, limits)
+
+
+def _read_back(connection: psycopg.Connection[Any], ids: Sequence[str]) -> None:
+    """Raises StoreUnavailable when one of these events is not there: whatever keeps it out, it is to be tried again."""
+    if set(ids) - {name for (name,) in connection.execute(_READ_BACK, ([*ids],)).fetchall()}:
+        raise StoreUnavailable(_SWALLOWED)
 
 
 class AuditWriter:

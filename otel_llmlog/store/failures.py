@@ -29,6 +29,7 @@ class Failure(NamedTuple):
 # The database or its set-up is at fault, or nobody is. By SQLSTATE or its class (the first two characters), the
 # longest match wins: https://www.postgresql.org/docs/current/errcodes-appendix.html
 TRY_AGAIN = {
+    "0A": "a rule, or a view, stands in the way of a table of llmlog; remove it",
     "08": "the connection broke; it is made anew",
     "25": "the database takes no writes now: is it a standby, or is default_transaction_read_only on?",
     "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
@@ -48,6 +49,7 @@ TRY_AGAIN = {
 }
 # The row is at fault and always will be. By class.
 OF_THE_ROW = {
+    "09": "a trigger keeps it out",
     "21": "one statement meets one line twice",
     "22": "a column cannot take the value",
     "23": "a constraint is broken",

@@ -9,12 +9,3 @@ ALTER TABLE llmlog.maintenance
 
 COMMENT ON COLUMN llmlog.maintenance.lease IS 'Which process is at it. It renews this with every transaction.';
 COMMENT ON COLUMN llmlog.maintenance.leased_until IS 'When others may go on with it, should that process be gone.';
-
--- gen_random_uuid() is not there before PostgreSQL 13: retention of audit logs failed on 12. What cannot be guessed will
--- do: nobody may put another row under this id first. The rest of the function stays as it is.
-DO $$ BEGIN
-    EXECUTE replace(
-        pg_get_functiondef(CAST('llmlog.audit_checkpoint()' AS regprocedure)), 'gen_random_uuid()::text',
-        'md5(concat(random(), random(), clock_timestamp(), NEW.seq))'
-    );
-END $$;

@@ -67,7 +67,7 @@ def test_a_rejected_record_is_reported_even_if_it_cannot_be_kept(exporter: Postg
     delivery = exporter.export([record(attributes=REFUSED), *records(3)])
     assert delivery.written == 3
     assert [reason for _, reason in delivery.rejected] == [
-        "the database refuses it: numeric_value_out_of_range; dead_letters could not be written"
+        "the database refuses it: numeric_value_out_of_range; dead_letters refuses it, too"
     ]
     assert exporter.export(records(2)).written == 2
 
