@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_llmlog import config, configure, destination, forks, turns
 from otel_llmlog.errors import ConfigError, ContentNotStored, UnknownResponse
 from otel_llmlog.pipeline.record import Record
+from otel_llmlog.redact import beginning, short
 
 if TYPE_CHECKING:
     from otel_llmlog.store.reader import Reader
@@ -80,7 +81,9 @@ def _nothing(_needle: str, _wanted: Callable[[Record], bool]) -> list[Record]:
 
 
 def _session(session_id: str, unstored: _Unstored, settings: config.Settings) -> list[_Call]:
-    found = {call.key: call for call in map(_of_record, unstored(session_id, lambda r: _is_in(r, session_id)))}
+    session_id = short(session_id)
+    here = unstored(beginning(session_id), lambda record: _is_in(record, session_id))
+    found = {call.key: call for call in map(_of_record, here)}
     # Calls that follow one of another process: the store alone knows which session that is in.
     waiting = [_of_record(record) for record in unstored(_RESPONSES, _is_undecided)]
     reader = _reader(settings)
@@ -96,13 +99,13 @@ def _session(session_id: str, unstored: _Unstored, settings: config.Settings) ->
 
 def _chain(response_id: str, unstored: _Unstored, settings: config.Settings) -> Iterator[_Call]:
     """The call with this response, the one it follows, and so on."""
-    wanted: str | None = response_id
+    wanted: str | None = short(response_id)
     stored: dict[str, _Call] = {}
     passed: set[str] = set()
     while wanted is not None and wanted not in passed:
         call = stored.get(wanted)
         if call is None:
-            here = unstored(wanted, _has_id(wanted))
+            here = unstored(beginning(wanted), _has_id(wanted))
             if here:
                 call = _of_record(here[0])
             else:
@@ -129,13 +132,18 @@ def _contents(calls: Iterable[_Call]) -> Iterator[tuple[Any, Any, bool]]:
         yield call.messages, call.response, bool(call.previous_id or call.conversation_id)
 
 
+def _name(given: str | None) -> str | None:
+    """As it is stored."""
+    return None if given is None else short(given)
+
+
 def _has_id(response_id: str) -> Callable[[Record], bool]:
-    return lambda record: record.attributes.get("llmlog.id") == response_id
+    return lambda record: _name(record.attributes.get("llmlog.id")) == response_id
 
 
 def _is_in(record: Record, session_id: str) -> bool:
-    named = record.attributes.get("llmlog.session_id")
-    return named == session_id or (named is None and record.attributes.get("llmlog.id") == session_id)
+    named = _name(record.attributes.get("llmlog.session_id"))
+    return named == session_id or (named is None and _name(record.attributes.get("llmlog.id")) == session_id)
 
 
 def _is_undecided(record: Record) -> bool:
@@ -149,12 +157,12 @@ def _of_record(record: Record) -> _Call:
     messages, response = (about.get(f"llmlog.{name}") for name in ("messages", "response"))
     return _Call(
         (record.start_ns // 1000, record.trace_id, record.span_id),
-        about.get("llmlog.id") or "",
+        _name(about.get("llmlog.id")) or "",
         about.get("llmlog.call_type") or "",
         about.get("llmlog.status") == "failure",
-        about.get("llmlog.session_id"),
-        about.get("llmlog.previous_response_id"),
-        about.get("llmlog.conversation_id"),
+        _name(about.get("llmlog.session_id")),
+        _name(about.get("llmlog.previous_response_id")),
+        _name(about.get("llmlog.conversation_id")),
         None if messages is None else json.loads(messages),
         None if response is None else json.loads(response),
     )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, text
 from sqlalchemy.exc import DBAPIError
 
 from otel_llmlog.errors import StoreUnavailable
-from otel_llmlog.redact import clean
+from otel_llmlog.redact import short
 from otel_llmlog.store import connect, migrate, rights, sql, tables
 
 Grouping = Literal["model", "provider", "team", "user", "end_user", "tag", "key", "session", "day"]
@@ -217,7 +217,8 @@ class Reader:
 
     def _read(self, query: str, parameters: dict[str, Any] | None = None) -> Sequence[RowMapping]:
         # A text that no column can hold finds nothing; it is no error of the database.
-        given = {n: clean(v) if isinstance(v, str) else v for n, v in (parameters or {}).items()}
+        # Names are looked for as they are stored.
+        given = {n: short(v) if isinstance(v, str) else v for n, v in (parameters or {}).items()}
         with self._transaction() as connection:
             return connection.execute(text(sql.queries()[query]), given).mappings().all()
 

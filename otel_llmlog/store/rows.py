@@ -17,7 +17,7 @@ from otel_llmlog.dialects import llmlog
 from otel_llmlog.errors import RowRejected
 from otel_llmlog.payload import CallPayload, StandardLoggingHiddenParams, StandardLoggingMetadata, Usage
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.redact import storable
+from otel_llmlog.redact import MAX_NAME, short, storable
 from otel_llmlog.store import metadata
 from otel_llmlog.store.copy import NULL, field, is_plain
 from otel_llmlog.store.values import Odd, checked, document, money, safe, tags, timestamp
@@ -174,6 +174,8 @@ _HIDDEN, _USAGE, _METADATA = _parts()
 # The attributes behind columns that are texts, and the others in the order in which _fast() takes them.
 _TEXT_KEYS = [_PREFIX + path for path in TEXTS.values()]
 _OTHER_KEYS = [_PREFIX + path for path in (*COUNTS.values(), *_OTHERS)]
+# Names, of which indexes take so many characters. How an error reads is none.
+_NAME_KEYS = frozenset(_TEXT_KEYS) - {_PREFIX + TEXTS["error_str"]}
 _NEEDED = {_PREFIX + TEXTS[column] for column in ("request_id", "call_id", "call_type", "status")}
 _MODEL, _API_BASE, _STATUS = (list(TEXTS).index(name) for name in ("model", "api_base", "status"))
 
@@ -239,9 +241,18 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     if not (plan.complete and record.trace_id and record.span_id):
         raise Odd("a required field is missing")
     given = [*attributes.values(), None, NULL]
-    parent = record.parent_span_id
+    try:
+        if max(map(len, plan.given_texts(given))) > MAX_NAME:
+            attributes = {
+                key: short(value) if key in _NAME_KEYS and value is not None else value
+                for key, value in attributes.items()
+            }
+            given = [*attributes.values(), None, NULL]
+    except TypeError:
+        raise Odd("a text is not text") from None
+    parent, service = record.parent_span_id, short(record.service_name)
     values = [
-        *plan.texts(given), record.trace_id, record.span_id, NULL if parent is None else parent, record.service_name
+        *plan.texts(given), record.trace_id, record.span_id, NULL if parent is None else parent, service
     ]  # fmt: skip
     if values[_STATUS] not in _STATUSES:
         raise Odd("status is neither success nor failure")
@@ -252,7 +263,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     others = _others(record, plan, given)
     values += others
     # NULL is left out here: a backslash is somebody's own then.
-    texts = [*plan.given_texts(given), record.trace_id, record.span_id, record.service_name]
+    texts = [*plan.given_texts(given), record.trace_id, record.span_id, service]
     if parent is not None:
         texts.append(parent)
     documents = [text for text in others[_TAGS:] if text is not NULL]
@@ -264,7 +275,7 @@ def _fast(record: Record, attributes: Mapping[str, Any]) -> SpendLogRow:
     if not is_plain("".join(texts)):
         own = [attributes.get(key) for key in _TEXT_KEYS]
         own[_MODEL], own[_API_BASE] = own[_MODEL] or None, own[_API_BASE] or None
-        values[: -len(others)] = map(field, [*own, record.trace_id, record.span_id, parent, record.service_name])
+        values[: -len(others)] = map(field, [*own, record.trace_id, record.span_id, parent, service])
     tags_at = _TAGS - len(others)
     values[tags_at:] = [field(others[_TAGS]), *[t if t is NULL else field(safe(t)) for t in others[_TAGS + 1 :]]]
     return tuple.__new__(SpendLogRow, values)

@@ -116,17 +116,19 @@ class Session:
         *_, described, _ = self._connection.wait(_run(pgconn, f"{self._begin}; {_COPY_LOGS}".encode()))
         added = rollups.Added(described_too=described.get_value(0, 0) == b"t")
         kept: list[rows.SpendLogContent] = []
+        sent = 0
         for piece in pieces:
+            sent += len(piece)
             text, stored = copy.lines([row for row, _ in piece])
             # What the socket does not take at once waits in memory: a chunk at most.
             self._connection.wait(generators.copy_to(pgconn, text, False))
             pgconn.flush()
             added.add(stored)
             kept += [content for _, content in piece if content is not None]
-        rest = self._rest(kept, added, self._known if known is None else known)
+        rest = self._rest(sent, kept, added, self._known if known is None else known)
         self._under_way = UnderWay(rest, pgconn.socket, self._connection.wait)
 
-    def _rest(self, kept: Sequence[rows.SpendLogContent], added: rollups.Added, known: set[str]) -> Steps:
+    def _rest(self, sent: int, kept: Sequence[rows.SpendLogContent], added: rollups.Added, known: set[str]) -> Steps:
         """The contents, the sums and COMMIT."""
         pgconn = self._connection.pgconn
         # While the server is busy with the rows. They are more than the socket holds, so it is given them meanwhile.
@@ -136,9 +138,12 @@ class Session:
             sums = added.statement(Escaping(pgconn).escape_literal, known, pgconn.flush)
         except psycopg.Error as absurd:
             error = absurd
-        yield from generators.copy_end(pgconn, None)
+        copied = yield from generators.copy_end(pgconn, None)
         if error is not None:
             raise error
+        if copied.command_tuples != sent:
+            # A trigger of the user's passed rows over: they are neither stored nor there already, and in no sum.
+            raise errors.TriggeredActionException
         if kept:
             yield from _run(pgconn, _COPY_CONTENTS.encode())
             for start in range(0, len(kept), PIECE_ROWS):

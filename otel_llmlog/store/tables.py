@@ -60,7 +60,10 @@ def refuse_to_change(found: str | None) -> None:
 
 
 def refuse_to_write(connection: psycopg.Connection[Any], found: str | None) -> None:
-    """Of tables that are newer, at `found`: raises StoreUnavailable when they say that this program's rows do not fit into them."""
+    """Of tables that are newer, at `found`.
+
+    Raises StoreUnavailable when they say that rows of this program do not fit into them.
+    """
     try:
         with connect.transaction(connection):
             told = connection.execute("SELECT revision FROM llmlog.maintenance WHERE task = 'oldest_writer'").fetchone()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from otel_llmlog.redact import storable
+from otel_llmlog.redact import MAX_NAME, short, storable
 
 # Digits before and after the point of an amount: more than any currency, few enough to add up fast.
 _DIGITS = 40
@@ -83,6 +83,8 @@ def tags(value: Any) -> str:
         joined = '","'.join(value)
     except TypeError:
         raise Odd("request_tags holds something else than text") from None
+    if len(joined) > MAX_NAME and max(map(len, value)) > MAX_NAME:
+        return tags([*map(short, value)])
     if "\\" in joined or joined.count('"') != 2 * len(value) - 2:
         joined = '","'.join(tag.replace("\\", "\\\\").replace('"', '\\"') for tag in value)
     return '{"' + joined + '"}'

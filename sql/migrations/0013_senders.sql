@@ -36,8 +36,9 @@ BEGIN
             CONTINUE;
         END IF;
         BEGIN
-            -- Created apart and attached: PARTITION OF would lock the parent against every reader and writer.
-            EXECUTE format('CREATE TABLE llmlog.%I (LIKE llmlog.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', child, parent);
+            -- Created apart and attached: PARTITION OF would lock the parent against every reader and writer. Indexes,
+            -- triggers and keys come with ATTACH.
+            EXECUTE format('CREATE TABLE llmlog.%I (LIKE llmlog.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)', child, parent);
             IF early > 0 THEN
                 SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
                 FROM pg_attribute a
@@ -50,9 +51,16 @@ BEGIN
                 ) USING since, until;
             END IF;
             EXECUTE format('ALTER TABLE llmlog.%I ATTACH PARTITION llmlog.%I FOR VALUES FROM (%L) TO (%L)', parent, child, since, until);
-        EXCEPTION WHEN check_violation THEN
-            -- A row of that day reached the default partition between the look and the lock.
-            ready := false;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                RAISE;
+            WHEN check_violation THEN
+                -- A row of that day reached the default partition between the look and the lock.
+                ready := false;
+            -- What a user has added to the table stands in the way: no reason to stop all that write.
+            WHEN syntax_error_or_access_rule_violation OR integrity_constraint_violation OR feature_not_supported THEN
+                RAISE WARNING 'llmlog.% is not made: %; its rows go to llmlog.%', child, SQLERRM, parent || '_default';
+                ready := false;
         END;
     END LOOP;
     RETURN ready;
