@@ -70,7 +70,7 @@ class DeadLetters:
 
     def count(self) -> int:
         """How many there are; 0 where there are no tables yet."""
-        with self._connected() as connection:
+        with self._connected("reader") as connection, connect.transaction(connection):
             there = connection.execute("SELECT to_regclass('llmlog.dead_letters') IS NOT NULL").fetchone()
             if there != (True,):
                 return 0

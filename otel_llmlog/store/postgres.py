@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 import psycopg
-from psycopg import errors
 
 from otel_llmlog import forks, native
 from otel_llmlog.config import RetentionSettings
