@@ -104,7 +104,9 @@ def switch_on(variant: str) -> None:
         directory = tempfile.mkdtemp(prefix="llmlog-bench-")
         source = Source(Spool(directory, stats=stats), settings.pipeline.queue_size)
         worker = BatchWorker(Written(), source, settings.pipeline, stats)
-        processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, lambda: "bench", lambda _: True)
+        processor = LLMLogSpanProcessor(
+            worker, settings.pipeline, settings.content, stats, lambda: "bench", lambda _: True
+        )
         reader = Reader(settings, Pricer(), TokenCounter(), stats)
         recorder = Recorder(
             settings.capture,

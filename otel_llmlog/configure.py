@@ -236,7 +236,7 @@ def _build(settings: config.Settings) -> Runtime:
         read = recorder.flush(timeout)
         return (worker is None or worker.flush(timeout)) and read
 
-    processor = LLMLogSpanProcessor(worker, settings.pipeline, stats, sdk.ServiceName(), flush_all)
+    processor = LLMLogSpanProcessor(worker, settings.pipeline, settings.content, stats, sdk.ServiceName(), flush_all)
     recorder = Recorder(
         settings.capture,
         Reader(settings, prices, TokenCounter(), stats),

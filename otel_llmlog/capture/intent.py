@@ -71,7 +71,7 @@ def _facts(
         "call_type": endpoint.call_types[is_async],
         "operation": endpoint.operation,
         "wire": endpoint.wire,
-        "url": redact.name(f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"),
+        "url": redact.base_url(f"{scheme}://{netloc.decode('ascii', 'replace')}{path}"),
         "model": model,
         "api_key": redact.key_hash(key.decode("latin-1")) if key else None,
         "session_id": redact.name(session.decode("utf-8", "replace") or said_session),

@@ -171,7 +171,7 @@ class Reader:
                 user_api_key_user_id=caller.user,
                 user_api_key_team_alias=caller.team_alias,
                 user_api_key_end_user_id=caller.end_user,
-                user_api_key_request_route=redact.name(path),
+                user_api_key_request_route=redact.route(path),
                 spend_logs_metadata=dict(caller.metadata) if caller.metadata else None,
                 requester_metadata=identity.requester_metadata(request.identity),
                 requester_custom_headers=redact.custom_headers(headers.items()),
@@ -183,7 +183,8 @@ class Reader:
             response=self._stored(response.response),
             error_str=failure.text if failure else None,
             error_information=self._error_information(failure, provider),
-            model_parameters=self._stored(dict(request.parameters)) or {},
+            # With content on, tools are among them, with the headers and tokens that their servers want.
+            model_parameters=self._stored(redact.masked(redact.storable(dict(request.parameters)))) or {},
             hidden_params=StandardLoggingHiddenParams(
                 model_id=model_id,
                 api_base=api_base,
@@ -299,7 +300,7 @@ class Reader:
             return None
         message = None
         if self._content and failure.message:
-            message = redact.mask(redact.cut(failure.message, self._settings.content.max_string_length_prompt_in_db))
+            message = redact.text(failure.message, self._settings.content.max_string_length_prompt_in_db)
         return StandardLoggingPayloadErrorInformation(
             error_code=failure.code, error_class=failure.error_class, llm_provider=provider, error_message=message
         )
@@ -338,7 +339,7 @@ def _unread(call: Call, ids: Ids, error: Exception) -> CallPayload:
 
 @lru_cache(maxsize=64)  # an app has a few clients
 def _agent_name(agent: str) -> str | None:
-    return redact.name(redact.mask(agent))
+    return redact.name(agent)
 
 
 def _named(headers: Headers) -> dict[str, str]:

@@ -21,7 +21,7 @@ from otel_llmlog import redact
 from otel_llmlog.dialects.facts import Facts
 from otel_llmlog.dialects.llmlog import Attributes
 from otel_llmlog.dialects.span import Span
-from otel_llmlog.dialects.values import json_of
+from otel_llmlog.dialects.values import json_of, word
 from otel_llmlog.payload import MAX_COUNT, StandardLoggingModelInformation, Usage
 from otel_llmlog.pricing import Cost, Pricer
 from otel_llmlog.providers import hosts
@@ -208,7 +208,7 @@ def _base(url: str) -> tuple[str | None, str | None, int | None]:
         return None, None, None
     scheme, host, port, path = found.groups()
     base = f"{scheme}://{host}{f':{port}' if port else ''}{path.rstrip('/')}"
-    return redact.clean(base), host.strip("[]"), int(port) if port else None
+    return redact.base_url(base), host.strip("[]"), int(port) if port else None
 
 
 def _provider(given: Any, host: Any, port: Any, model: str | None, known: Mapping[str, str]) -> str | None:
@@ -279,7 +279,7 @@ def _usage(facts: Facts) -> Usage:
         kept["web_search_requests"] = min(facts.web_search_requests, MAX_COUNT)
     if facts.input_tokens is not None or facts.output_tokens is not None:
         kept["source"] = "provider"
-    if facts.service_tier is not None and (tier := redact.name(facts.service_tier)):
+    if facts.service_tier is not None and (tier := word(facts.service_tier)):
         kept["service_tier"] = tier
     return Usage(**kept)
 
@@ -391,6 +391,4 @@ def _write_error(made: Attributes, facts: Facts, provider: str | None, reading: 
         return
     for key, said in (("error_message", facts.error_message), ("traceback", facts.traceback)):
         if said.__class__ is str and said:
-            made[f"llmlog.error_information.{key}"] = redact.mask(
-                redact.clean(redact.cut(said, reading.max_string_length))
-            )
+            made[f"llmlog.error_information.{key}"] = redact.text(said, reading.max_string_length)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from otel_llmlog import redact
 from otel_llmlog.config import ContentSettings
+from otel_llmlog.dialects import llmlog, privacy
 from otel_llmlog.payload import (
     CallPayload,
     StandardLoggingAdditionalHeaders,
@@ -65,7 +66,7 @@ def payload(given: Mapping[str, Any], kwargs: Mapping[str, Any], settings: Conte
     metadata["spend_logs_metadata"] = {**(metadata.get("spend_logs_metadata") or {}), "litellm": redact.masked(kept)}
     code, kind = error.get("error_code"), error.get("error_class")
     message = str(given.get("error_str") or "")
-    said = redact.mask(redact.cut(message, limit)) if content else f"LiteLLM reports {kind or 'an error'} {code or ''}"
+    said = redact.text(message, limit) if content else f"LiteLLM reports {kind or 'an error'} {code or ''}"
     fields: dict[str, Any] = {
         **{name: _none(value) for name, value in own.items()},
         "id": str(given["id"]),
@@ -104,7 +105,8 @@ def payload(given: Mapping[str, Any], kwargs: Mapping[str, Any], settings: Conte
         "cost_source": "litellm" if spend is not None else None,
         "price_version": _VERSION if spend is not None else None,
     }
-    return CallPayload(**fields)
+    # What LiteLLM tells is a description by others, like those of senders.
+    return llmlog.decode(privacy.kept(llmlog.encode(CallPayload(**fields)), settings))
 
 
 def _split(model: type[BaseModel], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,7 +174,7 @@ def _model_information(given: Mapping[str, Any]) -> StandardLoggingModelInformat
 def _error(given: Mapping[str, Any], *, content: bool, limit: int) -> StandardLoggingPayloadErrorInformation:
     def text(name: str) -> str | None:
         said = given.get(name)
-        return redact.mask(redact.clean(redact.cut(str(said), limit))) if content and said else None
+        return redact.text(str(said), limit) if content and said else None
 
     return StandardLoggingPayloadErrorInformation(
         error_code=redact.name(given.get("error_code")),
@@ -270,5 +272,5 @@ def _session(given: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str | None:
 
 def _finish_reasons(response: Any) -> list[str]:
     choices = response.get("choices") if isinstance(response, Mapping) else None
-    found = [redact.name(one.get("finish_reason")) for one in choices or [] if isinstance(one, Mapping)]
+    found = [word(one.get("finish_reason")) for one in choices or [] if isinstance(one, Mapping)]
     return [reason for reason in found if reason]

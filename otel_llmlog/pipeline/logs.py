@@ -138,11 +138,25 @@ class LLMLogLogProcessor(LogRecordProcessor):
             self._writer.close()
 
 
+_OPTIONAL_NAMES = ("changed_by", "operation", "error_class", "route", "requester_ip_address", "trace_id", "span_id")
+
+
 def masked(event: AuditEvent) -> AuditEvent:
     """An event that was not made here, with the credentials masked that whoever made it left in."""
     before, after = (redact.masked(redact.storable(value)) for value in (event.before_value, event.updated_values))
     key = redact.key_id(event.changed_by_api_key) if event.changed_by_api_key else None
-    return event.model_copy(update={"before_value": before, "updated_values": after, "changed_by_api_key": key})
+    names: dict[str, str | None] = {name: redact.name(getattr(event, name)) for name in _OPTIONAL_NAMES}
+    names |= {name: redact.name(getattr(event, name)) or "unknown" for name in ("id", "action", "table_name", "source")}
+    return event.model_copy(
+        update={
+            **names,
+            "object_id": redact.object_id(event.object_id),
+            "notes": [said for note in event.notes if (said := redact.name(note))],
+            "before_value": before,
+            "updated_values": after,
+            "changed_by_api_key": key,
+        }
+    )
 
 
 def record_of(event: AuditEvent, service_name: str) -> Record:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from otel_llmlog.config import PipelineSettings
+from otel_llmlog.config import ContentSettings, PipelineSettings
+from otel_llmlog.dialects import privacy
 from otel_llmlog.dialects.llmlog import CALL_ID, PREFIX, Attributes
 from otel_llmlog.emit import SCOPE
 from otel_llmlog.pipeline.batch import BatchWorker
@@ -34,12 +35,14 @@ class LLMLogSpanProcessor(SpanProcessor):
         self,
         worker: BatchWorker | None,
         settings: PipelineSettings,
+        content: ContentSettings,
         stats: Stats,
         service_name: Callable[[], str],
         flush: Callable[[float], bool],
     ) -> None:
         self._worker = worker
         self._settings = settings
+        self._content = content
         self._stats = stats
         self._service_name = service_name
         self._flush = flush
@@ -89,7 +92,7 @@ class LLMLogSpanProcessor(SpanProcessor):
             span.start_time or 0,
             span.end_time or span.start_time or 0,
             service or self._service_name(),
-            dict(attributes),
+            privacy.kept(attributes, self._content),
         )
         self._put([(record, 0)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from otel_llmlog import redact
 
@@ -99,4 +100,9 @@ def api_base(scheme: str, host: str, port: int | None, path: str) -> str:
     path = path.rstrip("/")
     above = path.rsplit("/", 2 if path.endswith("/chat/completions") else 1)[0].partition("/model/")[0]
     shown = f"[{host}]" if ":" in host else host
-    return redact.name(f"{scheme}://{shown}{f':{port}' if port else ''}{above}") or ""
+    return _base_url(f"{scheme}://{shown}{f':{port}' if port else ''}{above}")
+
+
+@lru_cache(maxsize=256)  # an app speaks to a few servers
+def _base_url(url: str) -> str:
+    return redact.base_url(url)

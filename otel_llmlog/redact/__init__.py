@@ -7,7 +7,7 @@ Always true: nothing returned here holds a raw key, a NUL or a lone surrogate (P
 cost is linear in the input and nesting is bounded.
 """
 
-from otel_llmlog.redact.fields import custom_headers, model, name, object_id
+from otel_llmlog.redact.fields import base_url, custom_headers, model, name, object_id, route, text
 from otel_llmlog.redact.keys import key_hash, key_id
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK
@@ -15,6 +15,7 @@ from otel_llmlog.redact.structures import mask, masked
 from otel_llmlog.redact.text import MAX_DEPTH, MAX_NAME, TOO_DEEP, beginning, clean, cut, short, storable
 
 __all__ = [
-    "MASK", "MAX_DEPTH", "MAX_NAME", "TOO_DEEP", "beginning", "clean", "custom_headers", "cut", "is_credential",
-    "key_hash", "key_id", "mask", "masked", "model", "name", "object_id", "short", "storable",
+    "MASK", "MAX_DEPTH", "MAX_NAME", "TOO_DEEP", "base_url", "beginning", "clean", "custom_headers", "cut",
+    "is_credential", "key_hash", "key_id", "mask", "masked", "model", "name", "object_id", "route", "short", "storable",
+    "text",
 ]  # fmt: skip

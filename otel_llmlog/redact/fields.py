@@ -13,7 +13,8 @@ from otel_llmlog.redact.keys import key_hash
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK, is_shape
 from otel_llmlog.redact.structures import mask
-from otel_llmlog.redact.text import MAX_NAME, clean, short
+from otel_llmlog.redact.text import MAX_NAME, clean, cut, short
+from otel_llmlog.redact.urls import mask_path
 
 # Headers that SDKs add by themselves: generated ones describe themselves, nine to a request; AWS's sign the request,
 # and one of them is a hash of its content.
@@ -46,6 +47,26 @@ def _name(given: str) -> str:
 def model(value: Any) -> str | None:
     """The name of a model; None for what does not look like one: anything else in its place could be content."""
     return name(value) if isinstance(value, str) and _MODEL.fullmatch(value) else None
+
+
+def route(path: str) -> str | None:
+    """The path of a URL as a name, tokens in it masked."""
+    return name(mask_path(path))
+
+
+def base_url(url: str) -> str:
+    """A URL from an untrusted place without user info, query and fragment, tokens in its path masked."""
+    scheme, separator, rest = re.split(r"[?#]", url[: 2 * MAX_NAME], maxsplit=1)[0].rpartition("://")
+    host, slash, path = rest.partition("/")
+    return name(f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{mask_path(path)}") or ""
+
+
+def text(given: str, limit: int) -> str:
+    """A text from an untrusted place, an error's message say: clean, masked, and then cut to `limit` characters.
+
+    Of a very long one only its ends are looked at, and more of them than is kept.
+    """
+    return clean(cut(mask(cut(given, max(4 * limit, 1 << 16))), limit))
 
 
 def object_id(given: str) -> str:

@@ -54,9 +54,12 @@ def _masked(rest: str) -> str:
     path, mark, query = rest, "", ""
     if found := re.search(r"[?#]", rest):
         path, mark, query = rest[: found.start()], found[0], rest[found.end() :]
-    if len(path) > 24:
-        path = "/".join(MASK if _is_opaque(part) else part for part in path.split("/"))
-    return path + _PARAMETER.sub(_parameter, mark + query)
+    return mask_path(path) + _PARAMETER.sub(_parameter, mark + query)
+
+
+def mask_path(path: str) -> str:
+    """A path with the parts masked that are random, as keys are."""
+    return "/".join([MASK if _is_opaque(part) else part for part in path.split("/")])
 
 
 def _parameter(found: re.Match[str]) -> str:
@@ -70,6 +73,6 @@ def _is_opaque(part: str) -> bool:
 
     Names and numbers, ids in hex and UUIDs do not.
     """
-    if _OPAQUE.fullmatch(part) is None or not any(map(str.isdigit, part)):
+    if len(part) < 24 or _OPAQUE.fullmatch(part) is None or not any(map(str.isdigit, part)):
         return False
     return len(_TURN.findall(part)) >= 0.35 * len(part) and part != part.lower() and part != part.upper()

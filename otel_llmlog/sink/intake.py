@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_llmlog import destination, dialects, redact
 from otel_llmlog.config import Settings
-from otel_llmlog.dialects import audit
+from otel_llmlog.dialects import audit, privacy
 from otel_llmlog.dialects.call import Reading
 from otel_llmlog.dialects.contents import contents_of
 from otel_llmlog.dialects.llmlog import PREFIX
@@ -21,7 +21,7 @@ from otel_llmlog.dialects.span import Span
 from otel_llmlog.errors import RowRejected
 from otel_llmlog.pipeline.logs import masked, record_of
 from otel_llmlog.pipeline.record import Record
-from otel_llmlog.sink import otlp_json, ownership, privacy, protobuf
+from otel_llmlog.sink import otlp_json, ownership, protobuf
 from otel_llmlog.sink.ownership import Lines
 from otel_llmlog.sink.received import UNKNOWN_SERVICE, Received
 from otel_llmlog.sink.senders import ANYBODY, Sender

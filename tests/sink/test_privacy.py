@@ -11,10 +11,9 @@ import pytest
 
 from otel_llmlog.capture import failures
 from otel_llmlog.config import ContentSettings
-from otel_llmlog.dialects import llmlog
+from otel_llmlog.dialects import llmlog, privacy
 from otel_llmlog.payload import CallPayload, StandardLoggingMetadata
 from otel_llmlog.pipeline import terminated
-from otel_llmlog.sink import privacy
 from tests.sink.receiving import Sink, body, over_grpc
 from tests.store.records import record
 

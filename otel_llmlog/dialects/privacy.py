@@ -1,7 +1,8 @@
-"""What of a received call may be kept: fields of the payload alone, no raw key, no content unless it is turned on.
+"""What of a call that others describe may be kept: fields of the payload, no credential, no content unless it is on.
 
 Always true: whatever the sender's own settings were, with content off here neither messages nor texts that may quote
 them leave this module, dead letters included; with content on, texts are cut as long ones are where calls are captured.
+Credentials are masked in every name and document, and a word of an API is a word: text in its place is left out.
 """
 
 from __future__ import annotations
@@ -47,6 +48,33 @@ _OWN_WORDS = re.compile(
     r"|the reply could not be read: see notes in its metadata"
     r"|LiteLLM reports (?:an error|\w{1,64})(?: \w{1,64})?"
 )
+_DOCUMENTS = frozenset(
+    PREFIX + name
+    for name in (
+        "cost_breakdown", "hidden_params.additional_headers", "hidden_params.batch_models",
+        "model_map_information.model_map_value", "metadata.spend_logs_metadata", "metadata.requester_metadata",
+        "metadata.requester_custom_headers",
+    )
+) | {_PARAMETERS, *_QUOTING, *_QUOTES}  # fmt: skip
+_URLS = frozenset(PREFIX + name for name in ("api_base", "hidden_params.api_base"))
+# Fields with a word each from some API's or our own vocabulary.
+_WORDS = frozenset(
+    PREFIX + name
+    for name in (
+        "call_type", "status", "custom_llm_provider", "operation", "cost_source", "price_version", "described_by",
+        "usage.service_tier", "usage.inference_geo", "usage.image_size", "usage.image_quality", "usage.source",
+        "usage.web_search_context_size", "error_information.error_code", "error_information.error_class",
+        "error_information.llm_provider", "response_cost_failure_debug_info.call_type",
+        "response_cost_failure_debug_info.custom_llm_provider", "metadata.guardrail_information.guardrail_status",
+        "metadata.guardrail_information.guardrail_mode",
+    )
+)  # fmt: skip
+_REASONS = f"{PREFIX}finish_reasons"
+# A payload has these, whatever its sender says.
+_REQUIRED = {f"{PREFIX}call_type": "other", f"{PREFIX}operation": "other"}
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+/-]{0,63}", re.ASCII)
+# Items of a list that are kept, as in `capture`: tags, reasons, notes.
+_MOST = 64
 # Characters of a key that are hashed. Real ones are far shorter.
 _LONGEST_KEY = 4096
 
@@ -65,13 +93,27 @@ class _Plan(NamedTuple):
     values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     sensitive: frozenset[str]
     """Those that may hold what must not be kept."""
+    documents: tuple[str, ...]
+    urls: tuple[str, ...]
+    words: tuple[str, ...]
+    others: tuple[str, ...]
+    """Names, numbers and switches."""
 
 
 @lru_cache(maxsize=256)
 def _plan(names: tuple[str, ...]) -> _Plan:
     fields = tuple(filter(is_field, names))
     values = itemgetter(*fields) if len(fields) > 1 else lambda given: tuple([given[name] for name in fields])
-    return _Plan(fields, values, frozenset(_SENSITIVE.intersection(fields)))
+    special = {*_SENSITIVE, *_DOCUMENTS, *_URLS, *_WORDS}
+    return _Plan(
+        fields,
+        values,
+        frozenset(_SENSITIVE.intersection(fields)),
+        tuple(filter(_DOCUMENTS.__contains__, fields)),
+        tuple(filter(_URLS.__contains__, fields)),
+        tuple(filter(_WORDS.__contains__, fields)),
+        tuple(name for name in fields if name not in special),
+    )
 
 
 def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, Any]:
@@ -87,7 +129,64 @@ def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, 
         _cut(found, plan.sensitive, settings.max_string_length_prompt_in_db)
     else:
         _leave_out(found, plan.sensitive)
+    _mask(found, plan)
     return found
+
+
+def _mask(found: dict[str, Any], plan: _Plan) -> None:
+    for name in plan.words:
+        given = found[name]
+        if given.__class__ is str and not _is_word(given):
+            if name in _REQUIRED:
+                found[name] = _REQUIRED[name]
+            else:
+                del found[name]
+        elif given.__class__ is not str:
+            found[name] = _other(name, given)
+    for name in plan.urls:
+        given = found[name]
+        found[name] = _base(given) if given.__class__ is str else _other(name, given)
+    for name in plan.documents:
+        given = found.get(name)
+        if given is None:
+            continue  # left out
+        if given.__class__ is str:
+            found[name] = _masked(given) if len(given) <= _SHORT else redact.mask(given)
+        else:
+            found[name] = _other(name, given)
+    for name in plan.others:
+        given = found[name]
+        if given.__class__ is str:
+            found[name] = redact.name(given) or ""
+        elif given.__class__ is not int and given.__class__ is not float:
+            found[name] = _other(name, given)
+
+
+def _other(name: str, given: Any) -> Any:
+    """A list of names, or what is none of the types that a field may have: it could be anything."""
+    if not isinstance(given, list | tuple):
+        return redact.masked(redact.storable(given)) if isinstance(given, dict) else given
+    if name == _REASONS:
+        return tuple(one for one in given[:_MOST] if isinstance(one, str) and _is_word(one))
+    if all(isinstance(one, str) for one in given):
+        return tuple(said for one in given[:_MOST] if (said := redact.name(one)))
+    return redact.masked(redact.storable(given))
+
+
+# Words, prices and servers come again and again.
+@lru_cache(maxsize=4096)
+def _is_word(given: str) -> bool:
+    return _WORD.fullmatch(given) is not None and redact.mask(given) == given
+
+
+@lru_cache(maxsize=1024)
+def _masked(document: str) -> str:
+    return redact.mask(document)
+
+
+@lru_cache(maxsize=1024)
+def _base(url: str) -> str:
+    return redact.base_url(url)
 
 
 @lru_cache(maxsize=1024)
@@ -117,7 +216,8 @@ def _cut(found: dict[str, Any], sensitive: frozenset[str], limit: int) -> None:
         if (given := found[name]) is None:
             continue
         if name in _TEXTS:
-            found[name] = redact.mask(redact.cut(str(given), limit))
+            said = given if given.__class__ is str else str(redact.masked(redact.storable(given)))
+            found[name] = redact.text(said, limit)
         # In a text that is no longer than the limit there is nothing to cut.
         elif name != _KEY and (given.__class__ is not str or len(given) > limit):
             found[name] = _text(redact.storable(_document(given), limit))
