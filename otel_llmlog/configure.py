@@ -26,6 +26,7 @@ from otel_llmlog import config, destination, emit, endings, native, sdk
 from otel_llmlog.audit import asgi, client, recording, watching
 from otel_llmlog.capture import patch
 from otel_llmlog.capture.counting import TokenCounter
+from otel_llmlog.capture.masking import MaskedUrls
 from otel_llmlog.capture.reading import Reader
 from otel_llmlog.capture.recorder import Recorder
 from otel_llmlog.errors import ConfigError
@@ -245,8 +246,8 @@ def _build(settings: config.Settings) -> Runtime:
         processor,
         stats,
     )
-    first = sdk.EndSpans(recorder.flush, settings.pipeline.shutdown_timeout)
-    sdk.add_processors(first=first, last=processor)
+    end_spans = sdk.EndSpans(recorder.flush, settings.pipeline.shutdown_timeout)
+    sdk.add_processors(first=(end_spans, MaskedUrls(stats)), last=processor)
     audit = LLMLogLogProcessor(
         worker, destination.audit_writer(settings, endings.go_first), settings.audit, stats, sdk.ServiceName()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -80,22 +80,23 @@ class EndSpans(SpanProcessor):
         self._end_spans(self._timeout)
 
 
-def add_processors(*, first: SpanProcessor, last: SpanProcessor) -> None:
+def add_processors(*, first: Sequence[SpanProcessor], last: SpanProcessor) -> None:
     """Give span processors to the tracer provider there is: before those that it has, and behind them.
 
     A provider flushes its processors in their order and shuts them down in it, and an app may do either right after a
-    call. There is no public way to put one before others: where theirs are not kept as they are today, `first` is last.
+    call. There is no public way to put ours before others: where theirs are kept otherwise, `first` are last.
     """
     provider = trace.get_tracer_provider()
     add = getattr(provider, "add_span_processor", None)
     if add is None:
         return
-    add(first)
+    for processor in first:
+        add(processor)
     multi = getattr(provider, "_active_span_processor", None)
     lock = getattr(multi, "_lock", None)
     if multi is not None and lock is not None and isinstance(getattr(multi, "_span_processors", None), tuple):
         with lock:
-            multi._span_processors = (first, *(p for p in multi._span_processors if p is not first))  # noqa: SLF001 - see above
+            multi._span_processors = (*first, *(p for p in multi._span_processors if p not in first))  # noqa: SLF001 - see above
     add(last)
 
 

@@ -80,7 +80,7 @@ class Spans:
                 )
         span = self.start_now(name, outer, start_time=start_ns)
         if processors is not None and processors is not self._watchful:
-            if not all(getattr(each.on_start, "__func__", None) in _IDLE for each in processors):
+            if not all(map(_is_idle, processors)):
                 self._watchful = processors
             elif span.is_recording():  # else its trace is not sampled, or the tracer is switched off
                 self._idle = processors
@@ -120,9 +120,14 @@ def untold(outer: Context) -> tuple[Untold, Ids]:
     return Untold(SpanContext(ids.trace_id, ids.span_id, is_remote=False)), ids
 
 
+def _is_idle(processor: SpanProcessor) -> bool:
+    """Whether a span processor does nothing with spans of calls that start."""
+    return getattr(processor.on_start, "__func__", None) in _IDLE or getattr(processor, "ignores_calls", False)
+
+
 def _is_blind(processor: SpanProcessor) -> bool:
-    """Whether a span processor does nothing with spans that end."""
-    return all(
+    """Whether a span processor does nothing with spans of calls that end."""
+    return getattr(processor, "ignores_calls", False) or all(
         getattr(getattr(processor, hook, None), "__func__", None) is getattr(SpanProcessor, hook, None)
         for hook in ("on_end", "_on_ending")
     )

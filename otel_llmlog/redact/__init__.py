@@ -7,7 +7,7 @@ Always true: nothing returned here holds a raw key, a NUL or a lone surrogate (P
 cost is linear in the input and nesting is bounded.
 """
 
-from otel_llmlog.redact.fields import base_url, custom_headers, model, name, object_id, route, text
+from otel_llmlog.redact.fields import base_url, custom_headers, model, name, object_id, route, text, url
 from otel_llmlog.redact.keys import key_hash, key_id
 from otel_llmlog.redact.names import is_credential
 from otel_llmlog.redact.shapes import MASK
@@ -17,5 +17,5 @@ from otel_llmlog.redact.text import MAX_DEPTH, MAX_NAME, TOO_DEEP, beginning, cl
 __all__ = [
     "MASK", "MAX_DEPTH", "MAX_NAME", "TOO_DEEP", "base_url", "beginning", "clean", "custom_headers", "cut",
     "is_credential", "key_hash", "key_id", "mask", "masked", "model", "name", "object_id", "route", "short", "storable",
-    "text",
+    "text", "url",
 ]  # fmt: skip

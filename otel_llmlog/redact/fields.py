@@ -11,10 +11,10 @@ from typing import Any
 from otel_llmlog.config import SENDER_MARK
 from otel_llmlog.redact.keys import key_hash
 from otel_llmlog.redact.names import is_credential
-from otel_llmlog.redact.shapes import MASK, is_shape
+from otel_llmlog.redact.shapes import MASK, is_shape, mask_shapes
 from otel_llmlog.redact.structures import mask
 from otel_llmlog.redact.text import MAX_NAME, clean, cut, short
-from otel_llmlog.redact.urls import mask_path
+from otel_llmlog.redact.urls import mask_path, mask_relative, mask_urls
 
 # Headers that SDKs add by themselves: generated ones describe themselves, nine to a request; AWS's sign the request,
 # and one of them is a hash of its content.
@@ -59,6 +59,11 @@ def base_url(url: str) -> str:
     scheme, separator, rest = re.split(r"[?#]", url[: 2 * MAX_NAME], maxsplit=1)[0].rpartition("://")
     host, slash, path = rest.partition("/")
     return name(f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{mask_path(path)}") or ""
+
+
+def url(given: str) -> str:
+    """A URL, whole or from its path on, or its query: with the credentials in it masked."""
+    return mask_shapes(mask_urls(given) if "://" in given else mask_relative(given))
 
 
 def text(given: str, limit: int) -> str:

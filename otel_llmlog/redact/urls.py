@@ -57,6 +57,14 @@ def _masked(rest: str) -> str:
     return mask_path(path) + _PARAMETER.sub(_parameter, mark + query)
 
 
+def mask_relative(url: str) -> str:
+    """The rest of a URL from its path on, or from its query on, masked."""
+    if "=" in url and not url.startswith("/"):
+        return _PARAMETER.sub(_parameter, f"?{url}")[1:]
+    path, mark, query = url.partition("?")
+    return mask_path(path) + _PARAMETER.sub(_parameter, mark + query)
+
+
 def mask_path(path: str) -> str:
     """A path with the parts masked that are random, as keys are."""
     return "/".join([MASK if _is_opaque(part) else part for part in path.split("/")])
@@ -65,6 +73,9 @@ def mask_path(path: str) -> str:
 def _parameter(found: re.Match[str]) -> str:
     name = unescaped(found[2])
     secret = is_credential(name) or name.lower() in _PARAMETERS or _is_opaque(found[3])
+    if not secret and "%" in found[3]:  # a URL in the URL
+        inner = unescaped(found[3])
+        secret = mask_urls(inner) != inner
     return f"{found[1]}{found[2]}={MASK}" if secret else found[0]
 
 
