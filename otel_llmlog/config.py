@@ -312,8 +312,8 @@ class Settings:
         "traces",
     )
 
-    def __init__(self, values: Mapping[str, settings_file.Given] | None = None) -> None:
-        """Read the environment over `values` (those of the YAML file). Raises ConfigError."""
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        """Read the environment over `values`, plain or with their place in a file. Raises ConfigError."""
         self.content = _read(ContentSettings, values)
         self.capture = _read(CaptureSettings, values)
         self.identity = _read(IdentitySettings, values)
@@ -346,8 +346,12 @@ _OTHER_VARIABLES = {settings_file.VARIABLE}
 _P = TypeVar("_P", bound=_Part)
 
 
-def _read(part: type[_P], values: Mapping[str, settings_file.Given] | None) -> _P:
-    said = {name: given for name, given in (values or {}).items() if name in part.model_fields}
+def _read(part: type[_P], values: Mapping[str, object] | None) -> _P:
+    said = {
+        name: given if isinstance(given, settings_file.Given) else settings_file.Given(given, name)
+        for name, given in (values or {}).items()
+        if name in part.model_fields
+    }
     try:
         return part(**{name: given.value for name, given in said.items()})
     except ValidationError as error:
