@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -29,8 +30,8 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 # Seconds that the message of a request may take to arrive.
 _ARRIVAL = 30.0
-# Messages that arrive at a time, each up to the limit of its size. Others wait, unread.
-_ARRIVING = 16
+# Messages that arrive at a time, each up to the limit of its size, of all senders and of one. Others wait, unread.
+_ARRIVING, _ARRIVING_OF_ONE = 32, 16
 
 # Requests that one connection may have under way: more wait at the sender.
 _STREAMS = 128
@@ -46,6 +47,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # untyped in the libr
         self._receiver = receiving
         self._ready = ready
         self._arriving = asyncio.Semaphore(_ARRIVING)
+        # Names are those of the operator's file: there are no more.
+        self._arriving_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_ARRIVING_OF_ONE))
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a request: the last moment before its message is read."""
@@ -61,9 +64,9 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # untyped in the libr
 
     def _export(self, signal: Signal, sender: Sender) -> _Behaviour:
         async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
-            with self._receiver.in_hand():
+            with self._receiver.in_hand(sender):
                 try:
-                    async with asyncio.timeout(_ARRIVAL), self._arriving:
+                    async with asyncio.timeout(_ARRIVAL), self._arriving_of[sender.name], self._arriving:
                         body = await anext(messages, b"")
                     return responses.taken(signal, await self._receiver.take(signal, body, sender))
                 except TimeoutError:

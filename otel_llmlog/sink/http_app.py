@@ -21,8 +21,8 @@ _PROTOBUF, _JSON = b"application/x-protobuf", b"application/json"
 _PACKED = {b"": False, b"identity": False, b"gzip": True, b"deflate": True}
 _AUTHORIZATION, _LENGTH, _TRANSFER = b"authorization", b"content-length", b"transfer-encoding"
 _UNAUTHENTICATED = 401
-# Seconds that the body of a request may take to arrive.
-_ARRIVAL = 30.0
+# Seconds that the body of a request may take to arrive, and any part of it.
+_ARRIVAL, _SILENCE = 30.0, 10.0
 # Of a body that is too large, seconds and bodies of the allowed size that are passed over before the answer.
 _PATIENCE, _PATIENCE_BODIES = 5.0, 8
 
@@ -83,7 +83,7 @@ class App:
             packed = _PACKED.get(headers.get(b"content-encoding", b"").strip().lower())
             if packed is None:
                 return _plain(415, "content-encoding is gzip, deflate or identity", unread=True)
-            with self._receiver.in_hand():
+            with self._receiver.in_hand(sender):
                 async with asyncio.timeout(_ARRIVAL):
                     body = await self._body(headers, receive)
                 unread = False
@@ -98,7 +98,8 @@ class App:
         parts: list[bytes] = []
         size, over = 0, int(headers.get(_LENGTH, b"0")) > self._limit
         while not over:
-            message = await receive()
+            async with asyncio.timeout(_SILENCE):
+                message = await receive()
             if message["type"] == "http.disconnect":
                 raise Bad("the sender has gone")
             parts.append(message.get("body", b""))

@@ -45,8 +45,11 @@ def scoped(given: str, sender: Sender) -> str:
 def claim(record: Record, call: dict[str, Any], sender: Sender) -> Record:
     """The record with its call, as this sender's. Changes `call`."""
     call.pop(_SENDER, None)
+    named = sender.name != ""
     for name in _IDS:
-        if (given := call.get(name)) is not None and given != "":
+        given = call.get(name)
+        # Nearly all come without a name, and this is hot.
+        if given is not None and given != "" and (named or given.__class__ is not str or SENDER_MARK in given):
             call[name] = scoped(given if given.__class__ is str else str(given), sender)
     if sender.team is not None:
         call[_TEAM] = sender.team
@@ -94,7 +97,11 @@ class Lines:
             self._begun.clear()
         begun = self._begun.setdefault(sender.name, set())
         # A hash may stand for two lines: then there is one more.
-        line = hash((start_ns // _HOUR_NS, call.get(_STATUS), *map(str, map(call.get, _NAMES))))
+        names = [start_ns // _HOUR_NS, call.get(_STATUS), *map(call.get, _NAMES)]
+        try:
+            line = hash(tuple(names))
+        except TypeError:  # a name that is a list, say
+            line = hash(str(names))
         if line in begun:
             return False
         if len(begun) < self._most:

@@ -58,7 +58,7 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
     """The spans that may be calls. Raises Unreadable when the request as a whole is none, TooLarge."""
     received: Received[Span] = Received()
     room = Room(len(body))
-    parse = wire.parsed
+    parse = wire.parser(wire.Span, len(body))
     for of_resource in _parts(wire.ResourceSpans, _parsed(wire.Traces, body).resources):
         resource: Mapping[str, Any] | None = None
         for of_scope in _parts(wire.ScopeSpans, of_resource.scopes):
@@ -71,7 +71,7 @@ def traces(body: bytes, may_be_call: MayBeCall) -> Received[Span]:
             for raw in raws:
                 left = room.left
                 try:
-                    span = parse(wire.Span, raw)
+                    span = parse(raw)
                     if not may_be_call(scope, span.attributes):
                         continue
                     if resource is None:

@@ -77,6 +77,7 @@ class Receiver:
         self._stats = stats
         self._senders = Senders(settings)
         self._requests = 0
+        self._of_sender = Counter[str]()
         self._bytes = Bytes()
         # One at a time: what a large body grows to while it is read is there once.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="llmlog-read")
@@ -96,19 +97,27 @@ class Receiver:
             self._stats.count("sink.refused.unauthenticated")
             raise Unauthenticated("the token is missing or wrong: send authorization: Bearer <LLMLOG_SINK_TOKEN>")
         settings = self._settings
-        if self._requests >= settings.sink_max_requests or self._bytes.total >= settings.sink_max_pending_bytes:
+        # One of several senders may not have it all.
+        crowded = sender.name and self._of_sender[sender.name] >= max(1, settings.sink_max_requests // 2)
+        if (
+            crowded
+            or self._requests >= settings.sink_max_requests
+            or self._bytes.total >= settings.sink_max_pending_bytes
+        ):
             self._stats.count("sink.refused.busy")
             raise Busy(_BUSY)
         return sender
 
     @contextmanager
-    def in_hand(self) -> Iterator[None]:
+    def in_hand(self, sender: Sender) -> Iterator[None]:
         """A request is read and taken in here."""
         self._requests += 1
+        self._of_sender[sender.name] += 1
         try:
             yield
         finally:
             self._requests -= 1
+            self._of_sender[sender.name] -= 1
 
     async def take(
         self, signal: Signal, body: bytes, sender: Sender, *, packed: bool | None = None, as_json: bool = False

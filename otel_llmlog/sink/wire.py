@@ -11,6 +11,8 @@ is no UTF-8 comes as bytes then, instead of making the whole unreadable.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -153,6 +155,11 @@ def parsed(kind: Any, raw: bytes) -> Any:
     if len(raw) > _SMALL and not _has_few_fields(raw):
         raise TooManyFields
     return kind.FromString(raw)
+
+
+def parser(kind: Any, size: int) -> Callable[[bytes], Any]:
+    """As `parsed`, for messages within one of so many bytes: where that is small there is nothing to look at."""
+    return kind.FromString if size <= _SMALL else partial(parsed, kind)
 
 
 def _has_few_fields(raw: bytes) -> bool:

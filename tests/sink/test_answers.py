@@ -56,7 +56,7 @@ def test_an_empty_request_is_taken(sink: Sink) -> None:
 
 
 def test_http_requests_of_another_shape_are_refused(sink: Sink) -> None:
-    assert over_http(sink, b"", path="/v1/metrics").status_code == 404
+    assert over_http(sink, b"", path="/v1/profiles").status_code == 404
     assert over_http(sink, b"", kind="text/plain").status_code == 415
     assert over_http(sink, b"", headers={"content-encoding": "zstd"}).status_code == 415
     assert httpx.get(f"{sink.http}/v1/traces").status_code == 405

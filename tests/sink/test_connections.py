@@ -120,7 +120,7 @@ def test_who_is_slow_is_cut_off(database_url: str, tmp_path: Path) -> None:
             ("says nothing", sink.http, b"", b"", 15),
             ("half a header", sink.http, HALF_HEADERS, b"", 15),
             ("a header byte by byte", sink.http, HALF_HEADERS, b"a", 15),
-            ("half a body", sink.http, HEADERS, b"", 40),
+            ("half a body", sink.http, HEADERS, b"", 20),
             ("a body byte by byte", sink.http, HEADERS, b"\x0a", 40),
             ("idle after a request", sink.http, b"GET /healthz HTTP/1.1\r\nhost: sink\r\n\r\n", b"", 70),
             ("half of a second request", sink.http, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /he", b"", 15),

@@ -29,7 +29,7 @@ def test_requests_are_told_by_outcome_and_what_waits_by_number_and_size() -> Non
     }
     assert told == {
         "llmlog.sink.requests": {("taken",): 3, ("busy",): 2},
-        "llmlog.sink.items": {("traces",): 512, ("logs",): 0},
+        "llmlog.sink.items": {("traces",): 512, ("logs",): 0, ("metrics",): 0},
         "llmlog.sink.transactions": {(): 1},
         "llmlog.sink.pending": {(): 4},
         "llmlog.sink.pending.size": {(): 5000},

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psycopg
 import pytest
@@ -32,6 +34,7 @@ from tests.sink.receiving import (
     LLMLOG,
     LOGS,
     METRICS,
+    TRACES,
     Reply,
     Sink,
     body,
@@ -220,6 +223,25 @@ def test_two_credentials_are_none_over_either_transport(start: Callable[..., Sin
     answer = httpx.post(f"{sink.http}/v1/traces", content=body([record()]), headers=[kind, *both], timeout=20)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert _send(sink, "the-single-token-0123", record()) == Reply("OK")
+
+
+def test_a_sender_that_never_ends_its_messages_leaves_room_for_others(start: Callable[..., Sink], tokens: Path) -> None:
+    sink = start(sink_tokens=str(tokens))
+    sink.wait_until_ready()
+    hang = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        hang.wait(60)
+        yield from ()
+
+    shown = [("authorization", f"Bearer {ACME}")]
+    with grpc.insecure_channel(sink.grpc) as channel:
+        hanging = [channel.stream_unary(TRACES).future(never(), metadata=shown, timeout=60) for _ in range(64)]
+        answers = [_send(sink, BOLT, record()) for _ in range(3)]
+        hang.set()
+        for one in hanging:
+            one.cancel()
+    assert answers == [Reply("OK")] * 3
 
 
 @pytest.mark.parametrize(
