@@ -33,6 +33,9 @@ _ARRIVAL = 30.0
 # Messages that arrive at a time, each up to the limit of its size, of all senders and of one. Others wait, unread.
 _ARRIVING, _ARRIVING_OF_ONE = 32, 16
 
+# Seconds that a connection may be without a request. gRPC lets nobody in for one that is silent, so these must go soon;
+# a sender is told before and connects again by itself.
+_IDLE = 15.0
 # Requests that one connection may have under way: more wait at the sender.
 _STREAMS = 128
 
@@ -95,7 +98,7 @@ def server(calls: Calls, settings: SinkSettings, address: str, *, shared: bool) 
             ("grpc.max_allowed_incoming_connections", connections.most()),
             ("grpc.server_handshake_timeout_ms", round(connections.HANDSHAKE * 1000)),
             ("grpc.http2.settings_timeout", round(connections.HANDSHAKE * 1000)),
-            ("grpc.max_connection_idle_ms", round(connections.IDLE * 1000)),
+            ("grpc.max_connection_idle_ms", round(_IDLE * 1000)),
             ("grpc.keepalive_time_ms", round(connections.IDLE * 1000)),
             ("grpc.keepalive_timeout_ms", round(connections.HEADERS * 1000)),
             ("grpc.max_concurrent_streams", _STREAMS),

@@ -22,8 +22,8 @@ from tests.store.records import record
 MANY, FILES = 1200, 1024
 HALF_HEADERS = b"POST /v1/traces HTTP/1.1\r\nhost: sink\r\ncontent-type: application/x-"
 HEADERS = HALF_HEADERS + b"protobuf\r\ncontent-length: 1000000\r\n\r\n"
-# What a client of HTTP/2 says first: the preface and empty settings.
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04\x00" + bytes(4)
+# What a client of HTTP/2 says first: the preface and empty settings, and that it has the server's.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04\x00" + bytes(4) + bytes(3) + b"\x04\x01" + bytes(4)
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_who_is_slow_is_cut_off(database_url: str, tmp_path: Path) -> None:
             ("half of a second request", sink.http, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /he", b"", 15),
             ("gRPC: says nothing", f"http://{sink.grpc}", b"", b"", 15),
             ("gRPC: half of its first words", f"http://{sink.grpc}", PREFACE[:10], b"", 15),
-            ("gRPC: no request", f"http://{sink.grpc}", PREFACE, b"", 80),
+            ("gRPC: no request", f"http://{sink.grpc}", PREFACE, b"", 40),
         ):
             one = socket.create_connection(_address(url), timeout=20)
             one.sendall(say)
