@@ -86,7 +86,8 @@ WHERE evtenabled <> 'D'
 ORDER BY 1
 
 -- audit_shape --
--- All that makes the chain, and all that could pass it by: a name and how it is. Plain indexes are anybody's own.
+-- All that makes the chain, and all that could pass it by: a name and how it is. Indexes are anybody's own, unless they
+-- refuse rows or run somebody's code. What depends on functions of Postgres itself is not in pg_depend.
 WITH tables AS (
     SELECT c.oid, c.relname AS name, c.relkind, c.relpersistence, c.relam, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
            c.relispartition
@@ -117,8 +118,15 @@ SELECT concat('constraint ', c.conname, ' of ', t.name),
        pg_catalog.pg_get_constraintdef(c.oid) || CASE WHEN c.convalidated THEN '' ELSE ' (not validated)' END
 FROM tables t JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid AND c.contype <> 'n'
 UNION ALL
-SELECT concat('index ', CAST(i.indexrelid AS regclass), ' of ', t.name), 'for an expression or some rows, unique or not'
-FROM tables t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+SELECT concat('index ', c.relname, ' of ', t.name), pg_catalog.pg_get_indexdef(i.indexrelid)
+FROM tables t
+JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE i.indisunique OR EXISTS (
+    SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = CAST('pg_catalog.pg_class' AS regclass) AND d.objid = i.indexrelid
+      AND d.refclassid IN (CAST('pg_catalog.pg_proc' AS regclass), CAST('pg_catalog.pg_operator' AS regclass))
+)
 UNION ALL
 SELECT concat('index ', c.relname, ' of ', t.name),
        pg_catalog.pg_get_indexdef(i.indexrelid) || CASE WHEN i.indisvalid AND i.indisready AND i.indimmediate THEN '' ELSE ' (off)' END

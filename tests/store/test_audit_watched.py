@@ -185,7 +185,15 @@ SHAPES = {
     "no unique id": ("ALTER TABLE llmlog.audit_logs DROP CONSTRAINT audit_logs_id_key",),
     "no primary key": ("ALTER TABLE llmlog.audit_logs DROP CONSTRAINT audit_logs_pkey",),
     "one more unique index": ("CREATE UNIQUE INDEX aa ON llmlog.audit_logs (seq, changed_by)",),
-    "an index of an expression": ("CREATE INDEX aa ON llmlog.audit_logs (lower(changed_by))",),
+    "an index of an expression": (
+        "CREATE FUNCTION public.first(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT left(t, 1)'",
+        "CREATE INDEX aa ON llmlog.audit_logs (public.first(changed_by))",
+    ),
+    "an index of some rows": (
+        "CREATE FUNCTION public.wanted(t text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true'",
+        "CREATE INDEX aa ON llmlog.audit_logs (seq) WHERE public.wanted(changed_by)",
+    ),
+    "a unique index of some rows": ("CREATE UNIQUE INDEX aa ON llmlog.audit_logs (changed_by) WHERE seq > 100",),
     "one more constraint": ("ALTER TABLE llmlog.audit_logs ADD CHECK (changed_by <> 'eve')",),
     "one that is not validated": ("ALTER TABLE llmlog.audit_logs ADD CONSTRAINT aa CHECK (changed_by <> 'eve') NOT VALID",),
     "a reference": ("CREATE TABLE public.users (id text PRIMARY KEY)", "ALTER TABLE llmlog.audit_logs ADD FOREIGN KEY (changed_by) REFERENCES public.users NOT VALID"),
@@ -212,6 +220,7 @@ def test_what_an_owner_may_do_for_speed_is_nothing_wrong(chain_of_twenty: str) -
     with connect.engine(chain_of_twenty).connect() as connection:
         for statement in (
             "CREATE INDEX aa ON llmlog.audit_logs (changed_by)",
+            "CREATE INDEX bb ON llmlog.audit_logs (lower(changed_by)) WHERE outcome = 'refused'",
             "DROP INDEX llmlog.audit_logs_updated_at",
             "ALTER TABLE llmlog.audit_logs SET (fillfactor = 90)",
             "GRANT SELECT ON llmlog.audit_logs TO PUBLIC",
