@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer import rich_utils
 
 from otel_llmlog.cli import (
     audit,
@@ -15,6 +16,7 @@ from otel_llmlog.cli import (
     logs,
     prices,
     reconcile,
+    render,
     reprice,
     run,
     sessions,
@@ -53,7 +55,7 @@ app.add_typer(spool.app, name="spool")
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"llmlog {VERSION}")
+        render.say(f"llmlog {VERSION}")
         raise typer.Exit
 
 
@@ -67,11 +69,23 @@ def root(
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a check failed or the database is away, 2 wrong usage or setting."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))  # the exit code that a command asked for, or None
+    except typer.Abort:
+        render.say("Aborted.", err=True)
+        sys.exit(1)
     except LLMLogError as error:
-        sys.stderr.write(f"llmlog: {error}\n")
+        render.say(f"llmlog: {render.line(error)}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except BrokenPipeError:
         # `llmlog logs | head` closes the pipe early: not an error, and Python must not complain at exit either.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        # What was typed may be quoted in it: an id from a row, say. Typer's classes have no public name that lasts.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        told = "\n".join(map(render.line, str(message()).split("\n")))
+        error.format_message = lambda: told  # type: ignore[attr-defined] # the same
+        rich_utils.rich_format_error(error)  # type: ignore[arg-type] # the same
+        sys.exit(getattr(error, "exit_code", 2))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -94,13 +91,13 @@ def list_(
     found = AuditReader(database.url()).audit_logs(where, limit=limit)
     if as_json:
         for row in found:
-            typer.echo(render.as_json(_plain(row)))
+            render.say(render.as_json(_plain(row)))
     elif found:
         console = Console()
         names = _NARROW_COLUMNS if console.width < render.NARROW else _COLUMNS
         console.print(render.table(names, [_cells(row)[: len(names)] for row in found]))
     else:
-        typer.echo("No audit logs there.")
+        render.say("No audit logs there.")
 
 
 @app.command()
@@ -111,11 +108,11 @@ def show(
     """Show one audit log and what it changed, field by field. Exit code 1 if there is none."""
     row = AuditReader(database.url()).audit_log(identifier)
     if row is None:
-        typer.echo(f"No audit log is called {identifier}.", err=True)
+        render.say(f"No audit log is called {render.line(identifier)}.", err=True)
         raise typer.Exit(1)
     changes = differences(row["before_value"], row["updated_values"])
     if as_json:
-        typer.echo(render.as_json(_plain(row) | {"changes": [change._asdict() for change in changes]}))
+        render.say(render.as_json(_plain(row) | {"changes": [change._asdict() for change in changes]}))
         return
     console = Console()
     facts = {name: value for name, value in _plain(row).items() if name not in {"before_value", "updated_values"}}
@@ -142,18 +139,16 @@ def export(
 ) -> None:
     """Write all audit logs that pass the filters to stdout, hashes included, the last first."""
     where = _where(since, until, actor, key, action, table, object_id, outcome)
-    writer = None
+    header = False
     for row in AuditReader(database.url()).every_audit_log(where):
         plain = _plain(row)
         if form is Format.jsonl:
-            typer.echo(render.as_json(plain))
+            render.say(render.as_json(plain))
             continue
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(plain), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(
-            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in plain.items()}
-        )
+        if not header:
+            render.say(render.csv_line(plain))
+            header = True
+        render.say(render.csv_line(plain.values()))
 
 
 @app.command()
@@ -195,14 +190,14 @@ def verify(
     if as_json:
         last = found.last and found.last._asdict() | {"hash": found.last.hash.hex()}
         plain = {name: [one._asdict() for one in getattr(found, name)] for name in ("findings", "removals")}
-        typer.echo(render.as_json(found._asdict() | {"last": last} | plain))
+        render.say(render.as_json(found._asdict() | {"last": last} | plain))
     else:
         for finding in found.findings:
             name = f"row {finding.seq}" if finding.seq is not None else "the tables"
-            typer.echo(f"{name}{f' ({finding.id})' if finding.id else ''} {finding.what}")
+            render.say(render.line(f"{name}{f' ({finding.id})' if finding.id else ''} {finding.what}"))
         for note in found.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(_verdict(found))
+            render.say(render.line(f"note: {note}"))
+        render.say(_verdict(found))
     if found.findings:
         raise typer.Exit(1)
 

@@ -20,7 +20,7 @@ def upgrade() -> None:
     url = database.url(changes=True)
     before, head = migrate.status(url)
     migrate.upgrade(url)
-    typer.echo(f"tables are at {head}" + ("" if before == head else f" (before: {before or 'none'})"))
+    render.say(f"tables are at {head}" + ("" if before == head else f" (before: {before or 'none'})"))
 
 
 @app.command()
@@ -28,13 +28,13 @@ def status(as_json: bool = typer.Option(False, "--json", help="As one JSON objec
     """Show how far the tables are, how much is in them and since when."""
     found = database.reader().status()
     if as_json:
-        typer.echo(render.as_json(found))
+        render.say(render.as_json(found))
         return
     Console().print(render.facts(found))
     if found.newer:
         raise typer.Exit(1)
     if found.revision != found.newest_revision:
-        typer.echo("The tables are not up to date: run `llmlog db upgrade`.")
+        render.say("The tables are not up to date: run `llmlog db upgrade`.")
         raise typer.Exit(1)
 
 
@@ -53,10 +53,10 @@ def make_roles(
     """
     names = roles.Names(owner, writer, reader)
     if print_:
-        typer.echo(roles.statements(names))
+        render.say(roles.statements(names))
         return
     roles.make(database.url(), names)
-    typer.echo(f"{owner} owns the tables, {writer} writes, {reader} reads. Let logins in by: GRANT {writer} TO …")
+    render.say(f"{owner} owns the tables, {writer} writes, {reader} reads. Let logins in by: GRANT {writer} TO …")
 
 
 @app.command()
@@ -71,14 +71,14 @@ def check(
         checking.repair(url)
         found = checking.check(url)
     if as_json:
-        typer.echo(render.as_json(found._asdict() | {"differences": [line._asdict() for line in found.differences]}))
+        render.say(render.as_json(found._asdict() | {"differences": [line._asdict() for line in found.differences]}))
     else:
         for line in found.differences:
-            typer.echo(f"{line.table} {render.as_json(line.key)}")
-            typer.echo(f"    found    {render.as_json(line.found)}")
-            typer.echo(f"    expected {render.as_json(line.expected)}")
+            render.say(f"{line.table} {render.as_json(line.key)}")
+            render.say(f"    found    {render.as_json(line.found)}")
+            render.say(f"    expected {render.as_json(line.expected)}")
         since = f"since {found.since:%Y-%m-%d}" if found.since else "of all time"
-        typer.echo(
+        render.say(
             f"{found.hours:,} sums by hour and {found.sessions:,} by session {since}: "
             + (f"{len(found.differences):,} differ from their rows" if found.differences else "all equal their rows")
         )
@@ -94,23 +94,23 @@ def prune(
     """Remove rows older than their LLMLOG_MAXIMUM_…_RETENTION_PERIOD now. Sums by hour and by session stay."""
     settings = config.load()
     if not retention.wanted(settings.retention):
-        typer.echo("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
+        render.say("LLMLOG_MAXIMUM_SPEND_LOGS_RETENTION_PERIOD is not set: rows are kept for ever.", err=True)
         raise typer.Exit(2)
     url = database.url(settings, changes=not dry_run)
     found = (retention.plan if dry_run else retention.prune)(url, settings.retention)
     if found is None:
-        typer.echo("Another process is removing old rows just now.", err=True)
+        render.say("Another process is removing old rows just now.", err=True)
         raise typer.Exit(1)
     if as_json:
         partitions = [partition._asdict() for partition in found.partitions]
-        typer.echo(render.as_json(found._asdict() | {"partitions": partitions}))
+        render.say(render.as_json(found._asdict() | {"partitions": partitions}))
         return
     for partition in found.partitions:
-        typer.echo(f"{partition.name}  {partition.bytes / (1 << 20):,.1f} MB")
+        render.say(f"{render.line(partition.name)}  {partition.bytes / (1 << 20):,.1f} MB")
     for table, rows in found.strays.items():
         if rows:
-            typer.echo(f"{table}_default  {rows:,} rows")
+            render.say(f"{table}_default  {rows:,} rows")
     if found.audit_logs:
-        typer.echo(f"audit_logs  {found.audit_logs:,} rows")
+        render.say(f"audit_logs  {found.audit_logs:,} rows")
     size = sum(partition.bytes for partition in found.partitions) / (1 << 20)
-    typer.echo(f"{len(found.partitions)} partitions, {size:,.1f} MB {'would go' if dry_run else 'are gone'}")
+    render.say(f"{len(found.partitions)} partitions, {size:,.1f} MB {'would go' if dry_run else 'are gone'}")

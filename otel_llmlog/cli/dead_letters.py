@@ -25,11 +25,11 @@ def list_(
     letters = DeadLetters(database.url()).entries(limit=limit)
     if as_json:
         for letter in letters:
-            typer.echo(render.as_json(letter._asdict()))
+            render.say(render.as_json(letter._asdict()))
     elif letters:
         Console().print(render.table(_COLUMNS, map(_cells, letters)))
     else:
-        typer.echo("No dead letters.")
+        render.say("No dead letters.")
 
 
 def _cells(letter: Letter) -> list[Text]:
@@ -57,10 +57,10 @@ def retry(
     finally:
         exporter.close()
     if as_json:
-        typer.echo(
+        render.say(
             render.as_json({"written": done.written, "duplicates": done.duplicates, "rejected": len(done.rejected)})
         )
     else:
-        typer.echo(f"{done.written} stored, {done.duplicates} were there already, {len(done.rejected)} refused again")
+        render.say(f"{done.written} stored, {done.duplicates} were there already, {len(done.rejected)} refused again")
     if done.rejected:
         raise typer.Exit(1)

@@ -59,7 +59,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON, a findin
     found = list(findings())
     if as_json:
         for finding in found:
-            typer.echo(render.as_json(finding._asdict()))
+            render.say(render.as_json(finding._asdict()))
     else:
         rows = [
             (render.text(*_LOOKS[finding.mark]), render.text(finding.what, "bold"), render.text(finding.says))

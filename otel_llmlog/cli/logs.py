@@ -73,7 +73,7 @@ def _print(
 ) -> None:
     if as_json:
         for row in rows:
-            typer.echo(render.as_json(with_url(row, traces)))
+            render.say(render.as_json(with_url(row, traces)))
     elif rows or not header:
         show(console, rows, traces, header=header)
     else:

@@ -48,15 +48,15 @@ def show(
     known = {seller: tariff for seller, tariff in found.items() if isinstance(tariff, Tariff) and any(tariff.brackets)}
     if not known:
         reasons = [reason for reason in found.values() if isinstance(reason, str)]
-        typer.echo(reasons[0] if reasons else f"no list has a price for model {model!r}", err=True)
+        render.say(render.line(reasons[0] if reasons else f"no list has a price for model {model!r}"), err=True)
         near = _near(prices, provider, model)
         if near:
-            typer.echo(f"nearest names: {', '.join(near)}", err=True)
+            render.say(render.line(f"nearest names: {', '.join(near)}"), err=True)
         raise typer.Exit(1)
     console = Console()
     for seller, tariff in known.items():
         if as_json:
-            typer.echo(render.as_json({"provider": seller, **_plain(tariff)}))
+            render.say(render.as_json({"provider": seller, **_plain(tariff)}))
         else:
             _show(console, seller, tariff)
 
@@ -126,14 +126,14 @@ def diff(
     ]
     for one in found:
         if as_json:
-            typer.echo(render.as_json(one._asdict()))
+            render.say(render.as_json(one._asdict()))
         elif not one.price:
-            typer.echo(f"{one.model}: {'new' if one.before is None else 'gone'}")
+            render.say(render.line(f"{one.model}: {'new' if one.before is None else 'gone'}"))
         else:
-            typer.echo(f"{one.model}: {one.price} {one.before or '-'} -> {one.after or '-'}{_share(one)}")
+            render.say(render.line(f"{one.model}: {one.price} {one.before or '-'} -> {one.after or '-'}{_share(one)}"))
     if not as_json:
         models = len({one.model for one in found})
-        typer.echo(f"{len(found):,} differences in {models:,} models" if found else "no differences")
+        render.say(f"{len(found):,} differences in {models:,} models" if found else "no differences")
     if found:
         raise typer.Exit(1)
 
@@ -170,15 +170,15 @@ def check(
             prices.tariff(provider=row["provider"], model=row["model"] or "", at=row["last_call"].timestamp()), Tariff
         )
         if as_json:
-            typer.echo(render.as_json({**row, "nearest": near, "has_a_price_now": priced}))
+            render.say(render.as_json({**row, "nearest": near, "has_a_price_now": priced}))
             continue
-        typer.echo(_told(row))
+        render.say(_told(row))
         if priced:
-            typer.echo("    these prices know it: `llmlog reprice` gives it its cost")
+            render.say("    these prices know it: `llmlog reprice` gives it its cost")
         elif near:
-            typer.echo(f"    nearest names: {', '.join(near)}")
+            render.say(render.line(f"    nearest names: {', '.join(near)}"))
     if not rows and not as_json:
-        typer.echo(f"every call that was counted since {since} has a cost")
+        render.say(f"every call that was counted since {since} has a cost")
     if rows:
         raise typer.Exit(1)
 

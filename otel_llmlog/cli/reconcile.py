@@ -47,18 +47,18 @@ def reconcile(
     apart = [line for line in lines if line.finding != reconciling.AGREES]
     shown = lines if all_lines else apart
     if as_csv:
-        typer.echo(render.as_csv([line.flat() for line in shown]))
+        render.say(render.as_csv([line.flat() for line in shown]))
     elif as_json:
         for line in shown:
-            typer.echo(render.as_json(line.flat()))
+            render.say(render.as_json(line.flat()))
     else:
         _show(shown, export.measures)
-        typer.echo(
+        render.say(
             f"{len(lines):,} days and models compared by {', '.join(export.measures)}: "
             + (f"{len(apart):,} do not agree" if apart else "all agree")
         )
         for note in export.notes:
-            typer.echo(note)
+            render.say(render.line(note))
     if apart:
         raise typer.Exit(1)
 

@@ -1,16 +1,21 @@
-"""How things look in a terminal, as JSON and as CSV. Text from the database is shown as it is, never as markup."""
+"""How things look in a terminal, as JSON and as CSV.
+
+Always true: text from the database, from files and from people is never markup; no control character, no character that
+changes the direction of text and none that is invisible reaches a terminal or a file as it is; JSON says the same when
+it is parsed; no cell of CSV begins a formula.
+"""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.style import Style
 from rich.table import Table
@@ -20,6 +25,13 @@ BAR_CELLS = 24
 # Terminals narrower than this get fewer columns rather than cut ones.
 NARROW = 120
 _PARTS = " ▏▎▍▌▋▊▉█"
+# Printable by Python's rules, and yet nothing is seen of them: joiners, fillers, selectors of variants.
+# https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+# What programs for tables take for the begin of a formula, in Latin and in full width.
+_FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_QUOTED = re.compile(r"[^\w.:+/@ -]")
 
 
 def plain(value: Any) -> Any:
@@ -41,26 +53,64 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any) -> str:
     """One line of JSON."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    return escaped(json.dumps(plain(value), ensure_ascii=False))
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """A header and a line a row."""
     if not rows:
         return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
-    return out.getvalue().rstrip("\n")
+    return "\n".join([csv_line(rows[0]), *(csv_line(row.values()) for row in rows)])
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One line of CSV. Control characters are written as in JSON: what follows a line break is no line of its own."""
+    return ",".join(map(_cell, cells))
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if isinstance(value, dict | list):
+        value = as_json(value)
+    shown = "" if value is None else str(value)
+    # Programs pass over spaces and the like to find a formula behind them.
+    begin = next((c for c in shown if not (c.isspace() or is_hidden(c))), "")
+    if ((begin and begin in _FORMULA) or shown[:1] in {"\t", "\r", "\n"}) and not _NUMBER.fullmatch(shown):
+        shown = f"'{shown}"
+    shown = escaped(shown)
+    # Quoted wherever another separator, or anything else that may mean something, stands in it.
+    return '"' + shown.replace('"', '""') + '"' if _QUOTED.search(shown) else shown
+
+
+def is_hidden(character: str) -> bool:
+    """Whether nothing is seen of a character, or it does something to others."""
+    return not character.isprintable() or _INVISIBLE.match(character) is not None
+
+
+def escaped(shown: str) -> str:
+    """Hidden characters as JSON writes them, `\\u001b`; all others as they are."""
+    if shown.isprintable() and not _INVISIBLE.search(shown):
+        return shown
+    return "".join(json.dumps(c)[1:-1] if is_hidden(c) else c for c in shown)
+
+
+def line(value: Any) -> str:
+    """A value as one line of text, for what is not in a table."""
+    shown = "" if value is None else str(value)
+    if shown.isprintable() and not _INVISIBLE.search(shown):
+        return shown
+    # Selectors of variants stand behind signs that are drawn in colour: there they are meant.
+    return "".join("\ufffd" if is_hidden(c) and c not in "\ufe0e\ufe0f" else c for c in shown)
+
+
+def say(told: str, *, err: bool = False) -> None:
+    """Print lines on stdout, or on stderr. Line breaks in them are the caller's own: values go through `line`."""
+    typer.echo("\n".join(map(line, told.split("\n"))), err=err)
 
 
 def text(value: Any, style: str = "") -> Text:
     """A value as one line of text: control characters of hostile names cannot reach the terminal."""
-    shown = "" if value is None else str(value)
-    return Text(
-        "".join(c if c.isprintable() else "\ufffd" for c in shown), style=style, overflow="ellipsis", no_wrap=True
-    )
+    return Text(line(value), style=style, overflow="ellipsis", no_wrap=True)
 
 
 def linked(cell: Text, url: str | None) -> Text:

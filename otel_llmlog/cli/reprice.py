@@ -38,17 +38,17 @@ def reprice(
     if as_json:
         told = {name: value for name, value in vars(found).items() if name != "lines"}
         lines = [line._asdict() for line in found.lines]
-        typer.echo(render.as_json({**told, "difference": found.difference, "written": writes, "lines": lines}))
+        render.say(render.as_json({**told, "difference": found.difference, "written": writes, "lines": lines}))
         return
     if not writes and (dry_run or not found.changed):
         _show(found)
-    typer.echo(f"{found.changed:,} calls {'have' if writes else 'would have'} another cost: {found.difference:+f} USD")
+    render.say(f"{found.changed:,} calls {'have' if writes else 'would have'} another cost: {found.difference:+f} USD")
     if found.kept:
-        typer.echo(f"{found.kept:,} calls keep their cost: these prices do not know their models")
+        render.say(f"{found.kept:,} calls keep their cost: these prices do not know their models")
     if found.unknown or found.unreadable:
-        typer.echo(f"{found.unknown + found.unreadable:,} calls stay without a cost: `llmlog prices check` tells why")
+        render.say(f"{found.unknown + found.unreadable:,} calls stay without a cost: `llmlog prices check` tells why")
     if found.overtaken:
-        typer.echo(f"{found.overtaken:,} calls were changed by somebody else meanwhile: run it again for those")
+        render.say(f"{found.overtaken:,} calls were changed by somebody else meanwhile: run it again for those")
 
 
 def _show(found: Report) -> None:
@@ -70,7 +70,7 @@ def _show(found: Report) -> None:
 def _confirmed(found: Report) -> bool:
     _show(found)
     if not sys.stdin.isatty():
-        typer.echo("Nothing is written without --yes where nobody can be asked.", err=True)
+        render.say("Nothing is written without --yes where nobody can be asked.", err=True)
         raise typer.Exit(2)
     return typer.confirm(f"Change {found.changed:,} calls, {found.difference:+f} USD?", default=False)
 

@@ -56,7 +56,7 @@ def sessions(
     found = database.reader().sessions(where, sort=cast("Sorting", sort), limit=limit)
     if as_json:
         for line in found:
-            typer.echo(render.as_json(line))
+            render.say(render.as_json(line))
         return
     console = Console()
     if not found:
@@ -92,7 +92,7 @@ def session(
     traces, reader = settings.traces, database.reader(settings)
     totals = reader.sessions(Filter(session_id=session_id), limit=1)
     if not totals:
-        typer.echo(f"There is no session {session_id!r}. `llmlog sessions` lists them.", err=True)
+        render.say(f"There is no session {session_id!r}. `llmlog sessions` lists them.", err=True)
         raise typer.Exit(1)
     calls = reader.session(session_id)
     said = turns.conversation(
@@ -106,7 +106,7 @@ def session(
             {name: value for name, value in logs.with_url(call, traces).items() if name not in shown_apart}
             for call in calls
         ]
-        typer.echo(render.as_json({**totals[0], "log": rows, "conversation": said}))
+        render.say(render.as_json({**totals[0], "log": rows, "conversation": said}))
         return
     console = Console()
     shown = {name: ", ".join(value) or None if isinstance(value, list) else value for name, value in totals[0].items()}
@@ -148,7 +148,7 @@ def _message(message: Mapping[str, Any]) -> Text:
         if part is not None
     ]
     lines += [render.as_json(call) for call in message.get("tool_calls", ())]
-    shown = Text(f"{message['role']}: ", style="bold")
+    shown = Text(f"{render.line(message['role'])}: ", style="bold")
     for line in "\n".join(lines).split("\n"):
         shown.append_text(Text.assemble((render.text(line).plain, "not bold"), "\n"))
     return shown

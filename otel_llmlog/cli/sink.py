@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from otel_llmlog import config
+from otel_llmlog.cli import render
 from otel_llmlog.errors import ConfigError
 from otel_llmlog.sink import senders, workers
 
@@ -51,8 +52,8 @@ def token(
     """Make a token for a sender: shown once, with its line for the file LLMLOG_SINK_TOKENS."""
     made = secrets.token_urlsafe(32)
     line = senders.line(name, made, team)
-    typer.echo(f"token, for the sender alone: {made}", err=True)
-    typer.echo(line)
+    render.say(f"token, for the sender alone: {made}", err=True)
+    render.say(line)
 
 
 def _installed(name: str) -> bool:
@@ -65,4 +66,4 @@ def _installed(name: str) -> bool:
 def _announce(sink: config.SinkSettings, grpc_port: int, http_port: int) -> None:
     scheme = "https" if sink.sink_tls_cert else "http"
     host = f"[{sink.sink_host}]" if ":" in sink.sink_host else sink.sink_host
-    typer.echo(f"llmlog sink: OTLP/gRPC on {scheme}://{host}:{grpc_port}, OTLP/HTTP on {scheme}://{host}:{http_port}")
+    render.say(f"llmlog sink: OTLP/gRPC on {scheme}://{host}:{grpc_port}, OTLP/HTTP on {scheme}://{host}:{http_port}")

@@ -57,10 +57,10 @@ def spend(
         return
     lines = [line._asdict() for line in reader.spend(cast("Grouping", by), where, limit=limit)]
     if as_csv:
-        typer.echo(render.as_csv(lines))
+        render.say(render.as_csv(lines))
     else:
         for line in lines:
-            typer.echo(render.as_json(line))
+            render.say(render.as_json(line))
 
 
 def show(console: Console, reader: Reader, by: str, where: Filter | None = None, limit: int | None = None) -> None:

@@ -32,11 +32,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     }
     others = waiting.unserved(settings)
     if as_json:
-        typer.echo(render.as_json({**found, "unserved": plain(others)}))
+        render.say(render.as_json({**found, "unserved": plain(others)}))
         return
     Console().print(render.facts({**found, "refused": ", ".join(found["refused"]) or None}))
     for line in told(others, places.destination):
-        typer.echo(line)
+        render.say(render.line(line))
 
 
 @app.command()
@@ -54,19 +54,19 @@ def drain(
         there = spool.status(place)
         if there.refused and not (there.live or there.orphans):
             raise typer.BadParameter(f"{', '.join(there.refused)}: run this as the user whose records they are")
-        typer.echo(
+        render.say(
             f"{there.orphaned + there.intents} record(s) in {place}, meant for "
             f"{waiting.words_of(place) or 'a destination that it does not name'}, go to {places.destination}"
         )
         if there.live:
-            typer.echo(f"{there.live} process(es) that live keep theirs")
+            render.say(f"{there.live} process(es) that live keep theirs")
     delivered = destination.drain(settings, None if place is None else str(place))
-    typer.echo(f"{delivered} record(s) delivered")
+    render.say(f"{delivered} record(s) delivered")
     left = of_all(places.all if place is None else [str(place)])
     for what in left.refused:
-        typer.echo(f"refused: {render.text(what).plain}", err=True)
+        render.say(f"refused: {render.line(what)}", err=True)
     if left.orphans:
-        typer.echo("Some could not be delivered: `llmlog doctor` tells whether the database is there.")
+        render.say("Some could not be delivered: `llmlog doctor` tells whether the database is there.")
         raise typer.Exit(1)
 
 

@@ -30,11 +30,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     places, others = waiting.folders(settings), waiting.unserved(settings)
     found = summary(places.all, _dead_letters(settings))
     if as_json:
-        typer.echo(render.as_json({**found, "unserved": spool_commands.plain(others)}))
+        render.say(render.as_json({**found, "unserved": spool_commands.plain(others)}))
         return
     Console().print(render.facts({**found, "refused": ", ".join(found["refused"]) or None}))
     for line in spool_commands.told(others, places.destination):
-        typer.echo(line)
+        render.say(render.line(line))
 
 
 def _dead_letters(settings: config.Settings) -> int | None:
