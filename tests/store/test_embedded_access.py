@@ -75,6 +75,7 @@ def host(url: str) -> str:
 def connects(url: str, *, as_stranger: bool = True) -> bool:
     """Whether a user becomes a superuser there, asking for nothing about the server."""
     psql = embedded._programs("18", embedded_access.users("root")) / "psql"
+    strangers.do(psql, "--version")  # or nothing is said by what follows
     command = [psql, "-X", "-h", host(url), "-U", "postgres", "-c", "COPY (SELECT 1) TO PROGRAM 'cat'", "postgres"]
     try:
         if as_stranger:

@@ -72,12 +72,13 @@ def work_of_a_writer(url: str) -> None:
     at_once.close()
 
 
-def cli(url: str, *arguments: str) -> None:
+def cli(url: str, *arguments: str) -> str:
     done = subprocess.run(
         [Path(sys.executable).parent / "llmlog", *arguments], check=False, capture_output=True, text=True, timeout=100,
         env={**os.environ, "LLMLOG_DATABASE_URL": url},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_a_writer_writes_everything(login: Login, query: Query, database_url: str) -> None:
@@ -376,8 +377,9 @@ def test_a_partition_that_a_reader_stood_in_the_way_of_is_made_later(
 def test_the_printed_sql_is_what_is_done(database_url: str, query: Query) -> None:
     names = roles.Names(*(f"printed \\'\"{kind}{os.getpid()}" for kind in roles.Names._fields))
     try:
-        query(roles.statements(names))
-        query(roles.statements(names))
+        named = [part for kind, name in names._asdict().items() for part in (f"--{kind}", name)]
+        query(cli(database_url, "db", "roles", "--print", *named))
+        assert names.reader in cli(database_url, "db", "roles", *named)
         assert owner(query) == roles.identifier(names.owner)
         found = query("SELECT rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)", (list(names),))
         assert found == [(False,)] * 3
