@@ -183,8 +183,7 @@ class Reader:
             response=self._stored(response.response),
             error_str=failure.text if failure else None,
             error_information=self._error_information(failure, provider),
-            # With content on, tools are among them, with the headers and tokens that their servers want.
-            model_parameters=self._stored(redact.masked(redact.storable(dict(request.parameters)))) or {},
+            model_parameters=self._parameters(request),
             hidden_params=StandardLoggingHiddenParams(
                 model_id=model_id,
                 api_base=api_base,
@@ -286,6 +285,12 @@ class Reader:
         if messages is None:
             messages = call.endpoint.read_request(call.request_body, call.url.path, True).messages
         return self._counter.count(model, messages, response.output)
+
+    def _parameters(self, request: RequestFacts) -> dict[str, Any]:
+        given = dict(request.parameters)
+        if self._content:  # tools are among them, with the headers and tokens that their servers want
+            given = redact.masked(redact.storable(given))
+        return self._stored(given) or {}
 
     def _stored(self, content: Any) -> Any:
         if content is None:

@@ -69,12 +69,16 @@ _WORDS = frozenset(
         "metadata.guardrail_information.guardrail_mode",
     )
 )  # fmt: skip
+_IDS = frozenset(
+    PREFIX + name for name in ("id", "call_id", "trace_id", "session_id", "previous_response_id", "conversation_id")
+)
 _REASONS = f"{PREFIX}finish_reasons"
 # A payload has these, whatever its sender says.
 _REQUIRED = {f"{PREFIX}call_type": "other", f"{PREFIX}operation": "other"}
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+/-]{0,63}", re.ASCII)
 # Items of a list that are kept, as in `capture`: tags, reasons, notes.
 _MOST = 64
+_NUMBERS = frozenset({int, float, bool})
 # Characters of a key that are hashed. Real ones are far shorter.
 _LONGEST_KEY = 4096
 
@@ -82,6 +86,8 @@ _LONGEST_KEY = 4096
 _SENSITIVE = {_KEY, *_CONTENT, *_TEXTS, *_QUOTING, *_QUOTES, _PARAMETERS}
 # Attributes of a call whose names are looked up once for all calls that have the same.
 _FEW = 256
+# Characters of a document, an entry of a price list say, that is masked once for all calls that have the same.
+_USUAL = 4096
 # Characters of model parameters that are looked through once for all calls that have the same.
 _SHORT = 512
 
@@ -96,6 +102,8 @@ class _Plan(NamedTuple):
     documents: tuple[str, ...]
     urls: tuple[str, ...]
     words: tuple[str, ...]
+    ids: tuple[str, ...]
+    """Those that are new with each call."""
     others: tuple[str, ...]
     """Names, numbers and switches."""
 
@@ -104,7 +112,7 @@ class _Plan(NamedTuple):
 def _plan(names: tuple[str, ...]) -> _Plan:
     fields = tuple(filter(is_field, names))
     values = itemgetter(*fields) if len(fields) > 1 else lambda given: tuple([given[name] for name in fields])
-    special = {*_SENSITIVE, *_DOCUMENTS, *_URLS, *_WORDS}
+    special = {*_SENSITIVE, *_DOCUMENTS, *_URLS, *_WORDS, *_IDS}
     return _Plan(
         fields,
         values,
@@ -112,6 +120,7 @@ def _plan(names: tuple[str, ...]) -> _Plan:
         tuple(filter(_DOCUMENTS.__contains__, fields)),
         tuple(filter(_URLS.__contains__, fields)),
         tuple(filter(_WORDS.__contains__, fields)),
+        tuple(filter(_IDS.__contains__, fields)),
         tuple(name for name in fields if name not in special),
     )
 
@@ -134,6 +143,28 @@ def kept(attributes: Mapping[str, Any], settings: ContentSettings) -> dict[str, 
 
 
 def _mask(found: dict[str, Any], plan: _Plan) -> None:
+    # Of most calls nothing but the ids is new.
+    words = [found[name] for name in plan.words]
+    if not (all(map(_is_text, words)) and _are_words(tuple(words))):
+        _mask_words(found, plan)
+    for name in plan.urls:
+        given = found[name]
+        found[name] = _base(given) if given.__class__ is str else _other(name, given)
+    for name in plan.documents:
+        given = found.get(name)
+        if given is None:
+            continue  # left out
+        if given.__class__ is str:
+            found[name] = _masked(given) if len(given) <= _USUAL else redact.mask(given)
+        else:
+            found[name] = _other(name, given)
+    _mask_names(found, plan.ids)
+    others = [given for name in plan.others if (given := found[name]).__class__ not in _NUMBERS]
+    if not (all(map(_is_text, others)) and _are_names(tuple(others))):
+        _mask_names(found, plan.others)
+
+
+def _mask_words(found: dict[str, Any], plan: _Plan) -> None:
     for name in plan.words:
         given = found[name]
         if given.__class__ is str and not _is_word(given):
@@ -143,23 +174,19 @@ def _mask(found: dict[str, Any], plan: _Plan) -> None:
                 del found[name]
         elif given.__class__ is not str:
             found[name] = _other(name, given)
-    for name in plan.urls:
-        given = found[name]
-        found[name] = _base(given) if given.__class__ is str else _other(name, given)
-    for name in plan.documents:
-        given = found.get(name)
-        if given is None:
-            continue  # left out
-        if given.__class__ is str:
-            found[name] = _masked(given) if len(given) <= _SHORT else redact.mask(given)
-        else:
-            found[name] = _other(name, given)
-    for name in plan.others:
+
+
+def _mask_names(found: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
         given = found[name]
         if given.__class__ is str:
             found[name] = redact.name(given) or ""
-        elif given.__class__ is not int and given.__class__ is not float:
+        elif given.__class__ not in _NUMBERS:
             found[name] = _other(name, given)
+
+
+def _is_text(given: Any) -> bool:
+    return given.__class__ is str and len(given) <= redact.MAX_NAME
 
 
 def _other(name: str, given: Any) -> Any:
@@ -173,7 +200,17 @@ def _other(name: str, given: Any) -> Any:
     return redact.masked(redact.storable(given))
 
 
-# Words, prices and servers come again and again.
+# Words, names, prices and servers come again and again.
+@lru_cache(maxsize=4096)
+def _are_words(given: tuple[str, ...]) -> bool:
+    return all(map(_is_word, given))
+
+
+@lru_cache(maxsize=4096)
+def _are_names(given: tuple[str, ...]) -> bool:
+    return all((redact.name(one) or "") == one for one in given)
+
+
 @lru_cache(maxsize=4096)
 def _is_word(given: str) -> bool:
     return _WORD.fullmatch(given) is not None and redact.mask(given) == given

@@ -49,6 +49,7 @@ def model(value: Any) -> str | None:
     return name(value) if isinstance(value, str) and _MODEL.fullmatch(value) else None
 
 
+@lru_cache(maxsize=1024)  # an app calls a few paths all the time
 def route(path: str) -> str | None:
     """The path of a URL as a name, tokens in it masked."""
     return name(mask_path(path))

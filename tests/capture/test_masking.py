@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -19,7 +20,9 @@ from opentelemetry.trace import SpanKind
 from otel_llmlog import sdk
 from otel_llmlog.capture.masking import MaskedUrls
 from otel_llmlog.capture.spans import LateSpan, Spans
+from otel_llmlog.config import ContentSettings, PipelineSettings
 from otel_llmlog.demo.provider import LocalProvider
+from otel_llmlog.pipeline.processor import LLMLogSpanProcessor
 from otel_llmlog.stats import Stats
 from tests.redact.credentials import SHAPED
 
@@ -137,3 +140,24 @@ def test_it_comes_before_processors_that_the_app_has(monkeypatch):
     last = SimpleSpanProcessor(InMemorySpanExporter())
     sdk.add_processors(first=ours, last=last)
     assert provider._active_span_processor._span_processors == (*ours, theirs, last)
+
+
+def test_a_span_of_our_dialect_that_others_made_here_passes_the_rules_of_the_sink():
+    accepted = []
+    worker = SimpleNamespace(
+        put_all=lambda records: accepted.extend(record for record, _ in records), intend=None, end=None
+    )
+    processor = LLMLogSpanProcessor(
+        worker, PipelineSettings(), ContentSettings(), Stats(), lambda: "app", lambda _: True
+    )
+    provider = TracerProvider()
+    provider.add_span_processor(processor)
+    given = {
+        "llmlog.call_id": "c",
+        "llmlog.messages": "canary7",
+        "llmlog.end_user": f"password={SECRET}",
+        "other": SECRET,
+    }
+    provider.get_tracer("theirs").start_span("chat", attributes=given).end()
+    [record] = accepted
+    assert record.attributes == {"llmlog.call_id": "c", "llmlog.end_user": "password=[redacted]"}
