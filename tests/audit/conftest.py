@@ -22,7 +22,6 @@ from otel_llmlog.store import audit_chain
 from otel_llmlog.store.audit_rows import AuditWriter
 from otel_llmlog.store.connect import conninfo
 from otel_llmlog.store.postgres import PostgresExporter
-from tests.said import said
 
 
 class Auditing:
@@ -30,7 +29,7 @@ class Auditing:
 
     def __init__(self, url: str, spool: Path, **values: Any) -> None:
         self.url, self.stats = url, Stats()
-        self.settings = config.Settings(said(**{"flush_interval": 0.05, **values}))
+        self.settings = config.Settings({"flush_interval": 0.05, **values})
         directory = str(spool)
         source = Source(Spool(directory, stats=self.stats), 100)
         exporter = PostgresExporter(url, auto_migrate=False)

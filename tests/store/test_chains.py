@@ -21,7 +21,6 @@ from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store import check, retention, rollups, rows
 from otel_llmlog.store.copy import value
 from otel_llmlog.store.postgres import PostgresExporter
-from tests.said import said
 from tests.store.conftest import Login
 from tests.store.records import record
 
@@ -260,7 +259,7 @@ def test_a_session_whose_oldest_rows_are_gone_loses_what_leaves_it_and_no_more(
     exporter: PostgresExporter, database_url: str, query: Any
 ) -> None:
     exporter.export([call(Turn("b", "a"), -3 * 86_400), call(Turn("c", "a"), 1), call(Turn("d", "c"), 2)])
-    settings_ = Settings(said(maximum_spend_logs_retention_period="1d")).retention
+    settings_ = Settings({"maximum_spend_logs_retention_period": "1d"}).retention
     assert retention.prune(database_url, settings_) is not None
     exporter.export([call(Turn("a", None, "chat-7"), 0)])
     assert stored(database_url) == ["chat-7"] * 3

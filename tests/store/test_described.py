@@ -19,7 +19,6 @@ from otel_llmlog.config import Settings
 from otel_llmlog.pipeline.record import Record
 from otel_llmlog.store import check, retention
 from otel_llmlog.store.postgres import PostgresExporter
-from tests.said import said
 from tests.store.records import record
 
 START = int(time.time()) // 86_400 * 86_400 * 10**9 + 3600 * 10**9
@@ -422,7 +421,7 @@ def test_retention_takes_the_lines_along(exporter: PostgresExporter, database_ur
     exporter.export([made(Said(1, 9, "genai", "r")), made(Said(2, 1, "openlit", "r"))])
     query("UPDATE llmlog.described_calls SET start_time = start_time - interval '40 days'")
     query("UPDATE llmlog.hidden_calls SET start_time = start_time - interval '40 days'")
-    wanted = Settings(said(maximum_spend_logs_retention_period="30d")).retention
+    wanted = Settings({"maximum_spend_logs_retention_period": "30d"}).retention
     retention.prune(database_url, wanted)
     assert query("SELECT count(*) FROM llmlog.described_calls") == [(0,)]
     assert query("SELECT count(*) FROM llmlog.hidden_calls") == [(0,)]

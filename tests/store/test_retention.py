@@ -21,7 +21,6 @@ from otel_llmlog.stats import Stats
 from otel_llmlog.store import check, postgres, retention
 from otel_llmlog.store.postgres import PostgresExporter
 from otel_llmlog.store.reader import Filter, Reader
-from tests.said import said
 from tests.store.records import record
 
 DAY_NS = 86_400 * 10**9
@@ -90,7 +89,7 @@ def kept(query: Any, table: str = "spend_logs") -> list[int]:
     ],
 )
 def test_a_period_is_a_number_with_a_unit_or_of_days(text: Any, period: timedelta | None) -> None:
-    found = Settings(said(maximum_spend_logs_retention_period=text)).retention
+    found = Settings({"maximum_spend_logs_retention_period": text}).retention
     assert found.maximum_spend_logs_retention_period == period
     assert found.maximum_spend_logs_retention_interval == timedelta(days=1)
 
@@ -100,7 +99,7 @@ def test_a_period_that_is_none_is_told_with_what_is_allowed(text: Any) -> None:
     with pytest.raises(
         ConfigError, match=r"PERIOD must be a period such as 30d, 12h or 2w, or a number of days, found"
     ):
-        Settings(said(maximum_spend_logs_retention_period=text))
+        Settings({"maximum_spend_logs_retention_period": text})
 
 
 @pytest.mark.usefixtures("days")

@@ -13,7 +13,6 @@ from otel_llmlog.config import Settings
 from otel_llmlog.store import retention
 from otel_llmlog.store.postgres import PostgresExporter
 from otel_llmlog.store.reader import Filter, Reader
-from tests.said import said
 from tests.store.test_chains import START, Turn, call, calls
 from tests.store.test_commands import Command, command
 
@@ -45,7 +44,7 @@ def test_sums_of_a_session_outlive_its_rows_and_its_links_do_not(
 ) -> None:
     old = 3 * 86_400
     exporter.export([call(Turn("a"), -old), call(Turn("b", "a"), 10 - old, request_tags=["x"]), call(Turn("c"), 0)])
-    settings = Settings(said(maximum_spend_logs_retention_period="1d")).retention
+    settings = Settings({"maximum_spend_logs_retention_period": "1d"}).retention
     assert retention.prune(database_url, settings) is not None
     assert query("SELECT response_id FROM llmlog.chain_links") == [("c",)]
     assert query("SELECT session_id, calls, models, users, tags FROM llmlog.sessions") == [("a", 2, ["gpt-4o"], [], [])]
