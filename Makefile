@@ -10,6 +10,8 @@ SDKS := .venv-sdks
 # Other instrumentations, whose spans the sink reads. openlit refuses the newest SDKs, so there are two.
 DIALECTS := .venv-dialects
 DIALECTS_NEWER := .venv-dialects-newer
+# Servers and task queues that apps run under.
+SERVERS := .venv-servers
 # A real OpenTelemetry Collector and a real Jaeger, built from their Go modules, and a real Kafka: tests send spans through
 # them.
 BACKENDS := .cache/backends
@@ -41,7 +43,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(OLDER)/.test
 	$(VENV)/bin/python -m pytest -n 3
 
-test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test
+test-slow: $(VENV)/.test $(OLDER)/.test $(LITELLM)/.test $(SDKS)/.test $(DIALECTS)/.test $(DIALECTS_NEWER)/.test $(SERVERS)/.test
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/.lint
@@ -59,7 +61,7 @@ backends: $(BACKENDS)/otelcol/otelcol $(BACKENDS)/jaeger-$(JAEGER_VERSION) $(BAC
 postgres-servers: $(POSTGRES_SERVERS)
 
 clean:
-	rm -rf $(VENV) .venv-newer $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) .cache
+	rm -rf $(VENV) .venv-newer $(OLDER) $(LITELLM) $(SDKS) $(DIALECTS) $(DIALECTS_NEWER) $(SERVERS) .cache
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -104,6 +106,11 @@ $(DIALECTS)/.test: pyproject.toml tests/dialects/requirements.txt tests/dialects
 $(DIALECTS_NEWER)/.test: pyproject.toml tests/dialects/requirements-newer.txt tests/dialects/constraints-newer.txt | python-is-new-enough
 	@$(call make_venv,$(DIALECTS_NEWER))
 	@$(subst -c constraints.txt,-c tests/dialects/constraints-newer.txt,$(call install,$(DIALECTS_NEWER))) -e . -r tests/dialects/requirements-newer.txt
+	@touch $@
+
+$(SERVERS)/.test: pyproject.toml tests/servers/requirements.txt tests/servers/constraints.txt | python-is-new-enough
+	@$(call make_venv,$(SERVERS))
+	@$(subst -c constraints.txt,-c tests/servers/constraints.txt,$(call install,$(SERVERS))) -e . -r tests/servers/requirements.txt
 	@touch $@
 
 go-is-there:

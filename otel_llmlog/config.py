@@ -149,9 +149,9 @@ class PipelineSettings(_Part):
     batch_size: int = Field(512, gt=0, le=10_000)
     """Calls that fill a batch. When more wait, two batches share a transaction."""
     flush_interval: float = Field(0.5, gt=0, le=60)
-    """Seconds a record may wait for its batch to fill."""
+    """Seconds between two batches that are not full: a record after a pause goes at once."""
     shutdown_timeout: float = Field(10.0, ge=0, le=300)
-    """Seconds the program may take at its end to write what is left."""
+    """Seconds the program may take at its end to write what is left; less once a try has failed."""
 
 
 class AuditSettings(_Part):

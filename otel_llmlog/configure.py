@@ -106,7 +106,7 @@ def start(*, capture: bool = True) -> Runtime | None:
             _starting = False
         endings.before(stop)
         if _runtime.worker is not None:
-            _runtime.worker.begin()
+            _runtime.worker.adopt_soon()
         return _runtime
 
 

@@ -76,7 +76,7 @@ class BatchWorker:
     def _after_fork_in_parent(self) -> None:
         # A child may end without a chance to deliver: then its parent does, however idle it is.
         if self._watch is None and self._spool_directory is not None and not self._closed:
-            self._watch = Watch(self._spool_directory, self.look)
+            self._watch = Watch(self._spool_directory, self.adopt_soon)
             self._watch.start()
 
     def _after_fork_in_child(self) -> None:
@@ -126,8 +126,8 @@ class BatchWorker:
         if self._thread is None:
             self.start()
 
-    def begin(self) -> None:
-        """The process starts: deliver what others left, if they did; else nothing is done before the first request."""
+    def adopt_soon(self) -> None:
+        """Deliver what dead processes left, if they did: else nobody is woken, and no connection is made."""
         if any(map(has_orphans, self._adopt_from)):
             self.look()
 
