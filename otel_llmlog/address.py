@@ -112,7 +112,7 @@ def _of_url(text: str) -> Iterator[tuple[str, str]]:
             yield "user", unquote(user)
         if separator and password:
             yield "password", unquote(password)
-    yield from _hosts(parts["hosts"].split(","))
+    yield from _hosts([unquote(host) for host in parts["hosts"].split(",")])
     if parts["database"]:
         yield "dbname", unquote(parts["database"])
     pairs = [pair.split("=", 1) for pair in (parts["query"] or "").split("&") if pair]
@@ -127,9 +127,9 @@ def _hosts(given: list[str]) -> Iterator[tuple[str, str]]:
     names, ports = [], []
     for one in given:
         name, port = one, ""
-        if not unquote(one).startswith("/") and (split := re.fullmatch(r"(.*?):(\d*)", one)) and _is_name(split[1]):
+        if not one.startswith("/") and (split := re.fullmatch(r"(.*?):(\d*)", one)) and _is_name(split[1]):
             name, port = split[1], split[2]
-        names.append(unquote(name.removeprefix("[").removesuffix("]")))
+        names.append(name.removeprefix("[").removesuffix("]"))
         ports.append(port)
     if any(names):
         yield "host", ",".join(names)

@@ -32,7 +32,7 @@ def exporter(
 
     store = settings.store
 
-    def connect(url: str) -> Exporter:
+    def connect(url: str | Callable[[], str]) -> Exporter:
         with forks.held_off():
             from otel_llmlog.store.postgres import PostgresExporter
 
@@ -57,7 +57,14 @@ def exporter(
             "or pip install 'otel-llmlog[embedded]'",
         )
         return None
-    return _Lazy(lambda: connect(embedded.start(store.embedded_dir or embedded.default_path())), on_connect)
+
+    def joined() -> str:
+        # Before each connection: the server may have crashed, and a process that was forked is one more that uses it.
+        url = embedded.start(store.embedded_dir or embedded.default_path())
+        on_connect()
+        return url
+
+    return _Lazy(lambda: connect(joined), on_connect)
 
 
 def audit_writer(settings: config.Settings, on_connect: Callable[[], None]) -> Writer | None:
@@ -200,16 +207,21 @@ class _LazyWriter:
             from otel_llmlog.store import audit_rows, connect
             from otel_llmlog.store.postgres import PostgresExporter
         if self._writer is None:
-            url = self._url()
-            self._on_connect()
             seconds = min(self._settings.connect_timeout, max(1, round(self._timeout)))
-            tables = PostgresExporter(url, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
+            tables = PostgresExporter(self._joined, auto_migrate=self._settings.auto_migrate, connect_timeout=seconds)
             try:
                 tables.open()
             finally:
                 tables.close()
-            self._writer = audit_rows.AuditWriter(lambda: connect.conninfo(url, connect_timeout=seconds), self._timeout)
+            self._writer = audit_rows.AuditWriter(
+                lambda: connect.conninfo(self._joined(), connect_timeout=seconds), self._timeout
+            )
         self._writer.store(record)
+
+    def _joined(self) -> str:
+        url = self._url()
+        self._on_connect()
+        return url
 
     def close(self) -> None:
         if self._writer is not None:

@@ -125,6 +125,8 @@ def test_parameters_of_other_tools_are_understood_or_left_out(
         ("postgresql://a:1,b:2/shop", {"host": "a,b", "port": "1,2", "dbname": "shop"}),
         ("postgresql://a,b/shop", {"host": "a,b", "dbname": "shop"}),
         ("postgresql:///shop?host=a:1&host=b:2", {"host": "a,b", "port": "1,2", "dbname": "shop"}),
+        ("postgresql:///shop?host=/run/100%2520%25d", {"host": "/run/100%20%d", "dbname": "shop"}),
+        ("postgresql://%2Frun%2F%2541/shop", {"host": "/run/%41", "dbname": "shop"}),
         ("postgresql:///?service=shop", {"service": "shop"}),
         ("service=shop", {"service": "shop"}),
         (r"password='it\'s' dbname=a\ b", {"password": "it's", "dbname": "a b"}),

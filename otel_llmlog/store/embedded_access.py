@@ -56,6 +56,9 @@ def users(server_of_root: str) -> Users:
 
 def take_directory(path: Path, who: Users) -> None:
     """Make the data directory, or make sure that it is ours, and close it to others. Raises StoreUnavailable."""
+    # Postgres notes it in lines, and addresses are UTF-8.
+    if any(character < " " or "\ud800" <= character <= "\udfff" for character in str(path)):
+        raise StoreUnavailable(f"the embedded Postgres' path must be one line of UTF-8: {_SETTING} to another")
     _make_parents(path, who)
     with contextlib.suppress(FileExistsError):
         path.mkdir(0o700)

@@ -32,6 +32,8 @@ TRY_AGAIN = {
     "0A": "a rule, or a view, stands in the way of a table of llmlog; remove it",
     "08": "the connection broke; it is made anew",
     "25": "the database takes no writes now: is it a standby, or is default_transaction_read_only on?",
+    "25P03": "the database ends sessions at once; raise idle_in_transaction_session_timeout of role and database",
+    "25P04": "the database ends transactions at once; raise transaction_timeout of role and database",
     "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
     "3D": "that database does not exist; create it, or check LLMLOG_DATABASE_URL",
     "3F": f"the llmlog schema is not there: {UPGRADE}",
@@ -41,7 +43,8 @@ TRY_AGAIN = {
     "53": "the database is out of resources",
     "53100": "the database's disk is full",
     "53300": "the database has no connection left; raise max_connections or close some",
-    "55": "a lock was not given in time; another session holds the tables",
+    "55": "the database refuses that in the state it is in; see its log",
+    "55P03": "a lock was not given in time; another session holds the tables",
     "57": "the database stopped the statement or is shutting down",
     "57014": "the database took too long for one batch; is it overloaded?",
     "58": "the database's disk or system failed; see its log",
@@ -90,6 +93,11 @@ _BY_PHRASE = (
     (
         r"session is (not )?read-only|server is (not )?in hot standby mode|session is not writable",
         "none of the hosts in LLMLOG_DATABASE_URL takes writes now: is there a primary among them?",
+    ),
+    (
+        # Such as `session_preload_libraries` of the role: the server's own words, not those of who looks for a socket.
+        r"could not (access file|load library)",
+        "the database cannot begin a session; see its log: a library or file that it is set to load is not there",
     ),
     (r"password authentication failed|no password supplied|no pg_hba\.conf entry", TRY_AGAIN["28"]),
     (r"database \".*\" does not exist", TRY_AGAIN["3D"]),

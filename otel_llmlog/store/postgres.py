@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -60,7 +60,7 @@ class PostgresExporter(Exporter):
 
     def __init__(
         self,
-        url: str,
+        url: str | Callable[[], str],
         *,
         auto_migrate: bool = True,
         connect_timeout: int = 10,
@@ -69,12 +69,14 @@ class PostgresExporter(Exporter):
         keep_rejected: bool = True,
         most_ahead: float | None = None,
     ) -> None:
-        """`retention`: remove old rows when it is time; `stats` hears of failures to. Raises ConfigError.
+        """`url`: where to, or what says so before each connection. `retention`: remove old rows when it is time;
+        `stats` hears of failures to. Raises ConfigError.
 
         `keep_rejected`: put rejected records into dead_letters. `most_ahead`: seconds that a call may start ahead of
         the clock; None where its clock is this one.
         """
-        self._url = url
+        self._address = url if callable(url) else lambda: url
+        self._url = self._address()
         self._connect_timeout = connect_timeout
         self._retention = retention if retention and wanted(retention) else None
         self._look_at = 0.0
@@ -82,7 +84,7 @@ class PostgresExporter(Exporter):
         self._stats = stats
         self._keep_rejected = keep_rejected
         self._most_ahead = most_ahead
-        self._conninfo = connect.conninfo(url, connect_timeout=connect_timeout)
+        self._conninfo = connect.conninfo(self._url, connect_timeout=connect_timeout)
         self._auto_migrate = auto_migrate
         self._session: Session | None = None
         self._process = os.getpid()
@@ -230,6 +232,8 @@ class PostgresExporter(Exporter):
             self._process = os.getpid()
             self._days.clear()
             self._today = 0
+            self._url = self._address()
+            self._conninfo = connect.conninfo(self._url, connect_timeout=self._connect_timeout)
             self._session = session = Session(self._conninfo)
             self._check_tables(session)
         return self._session or session

@@ -166,6 +166,13 @@ def test_a_directory_with_other_things_in_it_is_refused_and_left_as_it_is(ground
     assert data.stat().st_uid == os.geteuid()
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\udcff"])
+def test_a_path_that_no_address_can_name_is_refused_before_anything_is_made(ground: Path, name: str) -> None:
+    with pytest.raises(StoreUnavailable, match=r"one line of UTF-8: set LLMLOG_EMBEDDED_DIR"):
+        embedded.start(ground / name / "data")
+    assert not (ground / name).exists()
+
+
 def test_without_a_place_for_the_socket_the_setting_is_told(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_access, "_places", lambda _: iter(()))
     with pytest.raises(StoreUnavailable, match=r"set LLMLOG_EMBEDDED_DIR to a path of \d+ bytes at most"):

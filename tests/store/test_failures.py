@@ -27,6 +27,9 @@ ADVICE = {
     "53100": "disk is full",
     "53200": "out of resources",
     "25006": "standby",
+    "25P03": "raise idle_in_transaction_session_timeout",
+    "25P04": "raise transaction_timeout",
+    "55000": "in the state it is in",
     "58030": "disk or system failed",
     "XX001": "failed inside",
     # The tables: a person must act, the records wait meanwhile.
@@ -83,6 +86,7 @@ def test_a_state_nobody_knows_is_tried_again() -> None:
         ("consuming input failed: could not receive data: Connection reset by peer, connection reset", "broke"),
         ("connection failed: Connection refused", "nothing listens"),
         ('connection to server on socket "/x" failed: No such file or directory', "nothing listens"),
+        ('connection failed: FATAL:  could not access file "x": No such file or directory', "cannot begin a session"),
         ("etwas ganz anderes: geheim", "cannot be reached"),
         ("", "cannot be reached"),
     ],
