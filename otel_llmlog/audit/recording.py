@@ -133,6 +133,10 @@ def event(operation: Operation | None, details: Mapping[str, Any]) -> AuditEvent
     """The event, from what an app says of it. Never raises for what is said: what cannot be kept is noted."""
     said = dict(details)
     notes = [str(note) for note in said.pop("notes", ())]
+    if operation is not None and not isinstance(operation, Operation):
+        notes.append("what was given as the operation is none: it is kept as the action")
+        said.setdefault("action", operation)
+        operation = None
     before, before_notes = snapshot(said.pop("before", None), "before_value")
     after, after_notes = snapshot(said.pop("after", None), "updated_values")
     changed_by, key = _actor(said, notes)

@@ -217,6 +217,14 @@ def test_an_operation_without_action_and_table_is_a_row_that_says_so(audited: Au
     assert row["notes"] == ["who did it is not known", "action: not given", "table_name: not given"]
 
 
+@pytest.mark.parametrize("given", ["key.burnt", Hostile(), 7], ids=["text", "object", "number"])
+def test_an_operation_that_is_none_is_kept_as_the_action(audited: Auditing, given: Any) -> None:
+    audit.record(given, object_id="x", table_name="keys", changed_by="ada")
+    (row,) = audited.new_rows()
+    assert (row["action"], row["table_name"]) == ("Hostile" if isinstance(given, Hostile) else str(given), "keys")
+    assert row["notes"] == ["what was given as the operation is none: it is kept as the action"]
+
+
 def test_a_clock_that_is_off_is_kept_beside_the_databases_own(audited: Auditing) -> None:
     audit.record(audit.USER_CREATE, object_id="u", changed_by="ada", at=time.time() - 86_400)
     (row,) = audited.new_rows()
