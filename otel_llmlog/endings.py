@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from otel_llmlog import native
+
 # What ends Python without its exit handlers, where nobody handles it.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # What a server that has stopped in an orderly way kills itself by, when it was sent that before.
@@ -99,6 +101,7 @@ def _at_exit() -> None:
 
 def _now() -> None:
     if _stop is not None:
+        native.end_tasks()
         _stop()
 
 

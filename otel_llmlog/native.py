@@ -3,7 +3,8 @@
 There, "threads" are tasks of an event loop: one that works, or waits for a lock of the system, stops the whole app. So
 our background work runs on threads of the system, with its locks.
 
-Always true: nothing here changes when modules are patched. Who waits on the loop's thread lets other tasks go on.
+Always true: nothing here changes when modules are patched. Who waits on the loop's thread lets other tasks go on, until
+the process ends.
 """
 
 from __future__ import annotations
@@ -39,8 +40,23 @@ _SLICE = 0.002
 
 # Threads of ours that run now, by the system's number.
 _ours: set[int] = set()
+_is_ending = False
+
+
+def _after_fork_in_child() -> None:
+    global _is_ending  # noqa: PLW0603 - one process, one end
+    _ours.clear()
+    _is_ending = False
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ours.clear)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def end_tasks() -> None:
+    """The process ends: from now on who waits stops all tasks, so that what they raise does not hit who waits."""
+    global _is_ending  # noqa: PLW0603 - one process, one end
+    _is_ending = True
 
 
 def Lock() -> Any:  # noqa: N802 - as threading names it
@@ -184,7 +200,7 @@ class Thread:
 
 
 def _acquire(lock: Any, timeout: float | None, stops: bool) -> bool:
-    if not stops and is_patched() and _get_ident() not in _ours:
+    if not stops and not _is_ending and is_patched() and _get_ident() not in _ours:
         end = None if timeout is None else time.monotonic() + timeout
         while not lock.acquire(False):
             if end is not None and time.monotonic() >= end:

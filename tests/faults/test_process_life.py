@@ -34,7 +34,15 @@ QUICK = [
     "SIGINT",
 ]
 SLOW = ["spawn", "forkserver", "sys.exit in a thread", "sys.exit", "daemon thread", "SIGTERM", "SIGHUP"]
-SLOW += ["SIGINT twice", "raise_signal", "kill itself", "sys.exit with a code", "exception"]
+SLOW += [
+    "SIGINT twice",
+    "SIGINT in an event loop",
+    "interrupted, and caught",
+    "raise_signal",
+    "kill itself",
+    "sys.exit with a code",
+    "exception",
+]
 MODES = [*QUICK, *(pytest.param(mode, marks=pytest.mark.slow) for mode in SLOW)]
 # How programs end that do not end well.
 EXITS = {
@@ -43,6 +51,8 @@ EXITS = {
     "SIGHUP": {-signal.SIGHUP},
     "SIGINT": {-signal.SIGINT},
     "SIGINT twice": {-signal.SIGINT},
+    "SIGINT in an event loop": {-signal.SIGINT},
+    "interrupted, and caught": {3},
     "raise_signal": {-signal.SIGTERM},
     "kill itself": {-signal.SIGHUP},
     "sys.exit with a code": {3},

@@ -32,4 +32,5 @@ def environment(provider: LocalProvider, database_url: str, tmp_path: Path) -> d
         "PROVIDER_URL": provider.url,
         "QUEUE": str(tmp_path / "queue"),
         "PYTHONPATH": str(SCRIPTS),
+        "XDG_RUNTIME_DIR": str(tmp_path),  # where gunicorn listens to its own control program
     }

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 INSTRUMENT = str(BIN / "opentelemetry-instrument")
 # Within these a server is up, its rows are there, and it is gone when it is told to: hangs took 30 s.
 SECONDS, GONE_SECONDS = 60.0, 25.0
-TERM = signal.SIGTERM
+TERM, INT, QUIT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
 
 # Command lines; then what the server's process ends with: a signal that kills it is negative, as in `subprocess`.
 GUNICORN = "gunicorn --workers 2 --bind 127.0.0.1:{port} "
@@ -53,6 +53,12 @@ COMMANDS = {
 ENDS = [
     *((name, TERM, 0) for name in COMMANDS if name not in {"uvicorn", "waitress", "eventlet"}),
     *((name, TERM, -TERM) for name in ("uvicorn", "waitress", "eventlet")),
+    # gunicorn with uvicorn is not here: without us, too, its workers do not hear of these, and are killed after 30 s.
+    ("gunicorn with threads", INT, 0),
+    ("gunicorn with gevent", QUIT, 0),
+    ("uvicorn", INT, 0),
+    ("uvicorn with workers", INT, 0),
+    ("uwsgi", QUIT, 0),
 ]
 
 
@@ -147,6 +153,47 @@ def test_after_a_short_life_each_call_has_its_row(serve, agree, name, number, co
     _is_quiet(server)
 
 
+IN_CODE = ["gunicorn, preloaded", "gunicorn with uvicorn", "gunicorn with gevent", "uwsgi"]
+
+
+@pytest.mark.parametrize("name", IN_CODE)
+def test_with_capture_switched_on_in_code_each_call_has_its_row(serve, agree, name) -> None:  # type: ignore[no-untyped-def]
+    server = serve(name, module="coded")
+    for each in range(8):
+        server.ask(f"call-{each}")
+    assert server.end(TERM) == 0
+    agree()
+    _is_quiet(server)
+
+
+@pytest.mark.parametrize("name", ["gunicorn with threads", "gunicorn with gevent"])
+def test_workers_that_are_replaced_after_some_calls_leave_their_rows(serve, agree, name) -> None:  # type: ignore[no-untyped-def]
+    server = serve(name, "--max-requests", "3")
+    deadline, each = time.monotonic() + SECONDS, 0
+    while len(server.pids) <= 2:
+        assert time.monotonic() < deadline
+        server.ask(f"call-{each}")
+        each += 1
+    assert server.end(TERM) == 0
+    agree()
+    _is_quiet(server)
+
+
+@pytest.mark.parametrize("name", ["gunicorn", "gunicorn with uvicorn"])
+def test_workers_that_are_replaced_at_a_reload_leave_their_rows(serve, agree, name) -> None:  # type: ignore[no-untyped-def]
+    server = serve(name)
+    before = {server.ask(f"before-{each}") for each in range(6)}
+    server.process.send_signal(HUP)
+    deadline, each = time.monotonic() + SECONDS, 0
+    while any(Path(f"/proc/{pid}").exists() for pid in before):
+        assert time.monotonic() < deadline
+        server.ask(f"meanwhile-{each}")
+        each += 1
+    agree()
+    assert server.end(TERM) == 0
+    _is_quiet(server)
+
+
 KILLS = [
     *((name, "by the system") for name in COMMANDS if name.startswith("gunicorn")),
     # Of a worker of gevent only a task is stuck then.
@@ -157,7 +204,8 @@ KILLS = [
 @pytest.mark.parametrize(("name", "how"), KILLS)
 def test_a_worker_that_is_killed_leaves_its_rows_to_the_server_that_goes_on(serve, agree, name, how) -> None:  # type: ignore[no-untyped-def]
     stuck = how != "by the system"
-    server = serve(name, "--timeout", "3")
+    others = 1 if stuck else 2  # that answer afterwards
+    server = serve(name, "--timeout", "3", "--workers", str(others))
     pid = server.ask("first")
     if stuck:
         with contextlib.suppress(httpx.HTTPError):
@@ -167,7 +215,7 @@ def test_a_worker_that_is_killed_leaves_its_rows_to_the_server_that_goes_on(serv
     agree()
     # gunicorn does not hear that it should end while a worker starts.
     deadline, each = time.monotonic() + SECONDS, 0
-    while len(server.pids - {pid}) < 2 and time.monotonic() < deadline:
+    while len(server.pids - {pid}) < others and time.monotonic() < deadline:
         server.ask(f"after-{each}")
         each += 1
     assert server.end(TERM) == 0

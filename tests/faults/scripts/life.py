@@ -71,6 +71,11 @@ def interrupt_the_end():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+async def interrupt_the_loop():
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(60)
+
+
 async def stream_and_leave():
     client = httpx.AsyncClient(timeout=20)
     headers = {"x-litellm-session-id": "left-open", "x-event-delay-ms": "50"}
@@ -116,6 +121,16 @@ if __name__ == "__main__":
         threading.Thread(target=interrupt_the_end, daemon=True).start()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
+    elif MODE == "SIGINT in an event loop":
+        call("only")
+        asyncio.run(interrupt_the_loop())
+    elif MODE == "interrupted, and caught":
+        try:
+            call("only")
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit(3)
     elif MODE == "raise_signal":
         call("only")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as uvicorn's worker does under gunicorn

@@ -67,3 +67,9 @@ if not child:
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 call("last")
+if LIBRARY == "gevent":
+    from gevent import spawn
+else:
+    from eventlet import spawn
+# It would end the program with this code, where somebody waits at its end and lets it run.
+spawn(sys.exit, 3)
