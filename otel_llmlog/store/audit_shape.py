@@ -74,6 +74,11 @@ _CONSTRAINTS = {
     "constraint audit_logs_outcome_check of audit_logs": (
         "CHECK ((outcome = ANY (ARRAY['success'::text, 'failure'::text, 'refused'::text])))"
     ),
+    # Rows that were there before it are not looked at.
+    "constraint within_bounds of audit_logs": (
+        "CHECK (((updated_at >= '0001-01-02 00:00:00+00'::timestamp with time zone) AND "
+        "(updated_at < '10000-01-01 00:00:00+00'::timestamp with time zone))) NOT VALID (not validated)"
+    ),
     "constraint audit_checkpoints_pkey of audit_checkpoints": "PRIMARY KEY (id)",
     "constraint audit_checkpoints_kind_check of audit_checkpoints": (
         "CHECK ((kind = ANY (ARRAY['verified'::text, 'pruned'::text])))"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from psycopg import errors
+from psycopg import DataError, errors
 
 UPGRADE = "run `llmlog db upgrade`"
 
@@ -35,6 +35,7 @@ TRY_AGAIN = {
     "25P03": "the database ends sessions at once; raise idle_in_transaction_session_timeout of role and database",
     "25P04": "the database ends transactions at once; raise transaction_timeout of role and database",
     "28": "the database refused user or password; check LLMLOG_DATABASE_URL",
+    "2B": "objects that others have made depend on it, such as views: drop these first",
     "3D": "that database does not exist; create it, or check LLMLOG_DATABASE_URL",
     "3F": f"the llmlog schema is not there: {UPGRADE}",
     "40": "two transactions met; the batch is tried again",
@@ -116,6 +117,8 @@ _UNREACHABLE = "the database cannot be reached; check LLMLOG_DATABASE_URL and th
 def failure(error: BaseException | None) -> Failure:
     """What this error of psycopg means."""
     state = getattr(error, "sqlstate", None)
+    if state is None and isinstance(error, DataError):
+        return Failure("a value is none that this program can read, such as a year beyond 9999", of_the_row=False)
     if state == _POOLERS_STATE:
         advice = next((advice for phrase, advice in _OF_POOLERS if re.search(phrase, str(error))), None)
         return Failure(advice, of_the_row=False) if advice else by_state(state)

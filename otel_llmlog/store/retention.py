@@ -204,11 +204,16 @@ def _prune(connection: psycopg.Connection[Any], todo: Plan, lease: _Lease, setti
 
 def _drop(connection: psycopg.Connection[Any], name: str, deadline: float, lease: _Lease) -> None:
     # Not DETACH CONCURRENTLY: Postgres refuses it beside a default partition.
+    statement = f"DROP TABLE IF EXISTS llmlog.{name}"
     while True:
         try:
             with lease.step(_STEP._replace(lock=LOCK_MILLISECONDS / 1000)):
-                connection.execute(f"DROP TABLE IF EXISTS llmlog.{name}")
+                connection.execute(statement.encode())
                 return
+        except errors.DependentObjectsStillExist:
+            # Who may read can make a view of it: that is left alone, and keeps no rows.
+            statement = f"TRUNCATE llmlog.{name}"
+            continue
         except errors.LockNotAvailable:
             if time.monotonic() > deadline:
                 raise

@@ -96,3 +96,8 @@ def test_a_failure_of_the_network_is_tried_again_with_advice(message: str, advic
     assert not found.of_the_row
     assert advice in found.advice
     assert "geheim" not in found.advice
+
+
+def test_a_stored_value_that_cannot_be_read_is_not_told_as_an_unreachable_database() -> None:
+    found = failure(psycopg.DataError("timestamp too large (after year 10K): geheim"))
+    assert found == ("a value is none that this program can read, such as a year beyond 9999", False)
