@@ -58,7 +58,7 @@ ENDS = [
     ("gunicorn with gevent", QUIT, 0),
     ("uvicorn", INT, 0),
     ("uvicorn with workers", INT, 0),
-    ("uwsgi", QUIT, 0),
+    ("uwsgi", INT, 0),
 ]
 
 
@@ -179,7 +179,7 @@ def test_workers_that_are_replaced_after_some_calls_leave_their_rows(serve, agre
     _is_quiet(server)
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "gunicorn with uvicorn"])
+@pytest.mark.parametrize("name", ["gunicorn", "gunicorn with uvicorn", "uwsgi"])
 def test_workers_that_are_replaced_at_a_reload_leave_their_rows(serve, agree, name) -> None:  # type: ignore[no-untyped-def]
     server = serve(name)
     before = {server.ask(f"before-{each}") for each in range(6)}
