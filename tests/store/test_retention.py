@@ -97,7 +97,7 @@ def test_a_period_is_a_number_with_a_unit_or_of_days(text: Any, period: timedelt
 @pytest.mark.parametrize("text", ["0", "0d", "soon", "-1", "1.5d", "30 days", True])
 def test_a_period_that_is_none_is_told_with_what_is_allowed(text: Any) -> None:
     with pytest.raises(
-        ConfigError, match=r"PERIOD must be a period such as 30d, 12h or 2w, or a number of days, found"
+        ConfigError, match=r"_period must be a period such as 30d, 12h or 2w, or a number of days, found"
     ):
         Settings({"maximum_spend_logs_retention_period": text})
 
