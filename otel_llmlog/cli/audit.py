@@ -193,7 +193,7 @@ def verify(
         render.say(render.as_json(found._asdict() | {"last": last} | plain))
     else:
         for finding in found.findings:
-            name = f"row {finding.seq}" if finding.seq is not None else "the tables"
+            name = f"row {finding.seq}" if finding.seq is not None else "the tables:"
             render.say(render.line(f"{name}{f' ({finding.id})' if finding.id else ''} {finding.what}"))
         for note in found.notes:
             render.say(render.line(f"note: {note}"))

@@ -134,7 +134,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(sink: Sink, tmp_path: Path) ->
     env = environment("postgresql://nobody@127.0.0.1:1/none", tmp_path, sink_http_port=port, sink_grpc_port="0")
     for more in ([], ["--workers", "2"]):
         done = subprocess.run([LLMLOG, "sink", *more], env=env, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
         assert "Traceback" not in done.stderr
 

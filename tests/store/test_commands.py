@@ -76,7 +76,7 @@ def test_db_prune_shows_what_would_go_and_then_removes_it(
 
 def test_db_prune_without_a_period_removes_nothing_and_says_so(command: Command) -> None:
     assert f"{PERIOD} is not set" in command("db", "prune", code=2).stderr
-    assert "must be a period" in command("db", "prune", code=1, **{PERIOD: "soon"}).stderr
+    assert "must be a period" in command("db", "prune", code=2, **{PERIOD: "soon"}).stderr
 
 
 def test_dead_letters_are_listed_and_retried(command: Command, exporter: PostgresExporter, query: Any) -> None:
