@@ -153,6 +153,17 @@ def test_after_a_short_life_each_call_has_its_row(serve, agree, name, number, co
     _is_quiet(server)
 
 
+@pytest.mark.parametrize("name", ["gunicorn with uvicorn", "gunicorn with gevent", "uvicorn with workers"])
+def test_ctrl_c_at_a_terminal_which_all_processes_hear_leaves_their_rows(serve, agree, name) -> None:  # type: ignore[no-untyped-def]
+    server = serve(name)
+    for each in range(8):
+        server.ask(f"call-{each}")
+    os.killpg(server.process.pid, INT)
+    assert server.process.wait(GONE_SECONDS) == 0
+    agree()
+    _is_quiet(server)
+
+
 IN_CODE = ["gunicorn, preloaded", "gunicorn with uvicorn", "gunicorn with gevent", "uwsgi"]
 
 
