@@ -9,7 +9,6 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_llmlog.capture import worker as worker_module
 from tests.capture.clients import CHAT, USAGE, chat_body
 
 SECONDS = 20
@@ -220,9 +219,9 @@ def test_a_call_that_ends_while_the_thread_is_being_started_is_not_lost(capture_
             super().start()
 
     with client(END, kind="text/event-stream") as http:
-        monkeypatch.setattr(worker_module.threading, "Thread", Refusing)
+        monkeypatch.setattr(threading, "Thread", Refusing)
         dropped.append(stream(http))
-        monkeypatch.setattr(worker_module.threading, "Thread", Collecting)
+        monkeypatch.setattr(threading, "Thread", Collecting)
         worker = own(target=lambda: http.post(CHAT, json=chat_body()), daemon=True)
         worker.start()
         worker.join(SECONDS)
@@ -245,7 +244,7 @@ def test_a_flush_in_the_middle_of_a_flush_waits_for_nobody(capture_with, monkeyp
         raise RuntimeError("can't start new thread")
 
     outlet.deliver = interrupted
-    monkeypatch.setattr(worker_module.threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     plain(1)
     monkeypatch.undo()
     flushing = threading.Thread(target=capture.recorder.flush, args=(SECONDS,), daemon=True)

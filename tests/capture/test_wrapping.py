@@ -12,7 +12,6 @@ import pytest
 import requests
 from botocore.httpsession import URLLib3Session
 from opentelemetry import context as otel_context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_llmlog.capture import patch
 from tests.capture.clients import CHAT, Http, anthropic_client, chat_body, openai_client, said
@@ -207,15 +206,6 @@ def test_retrieving_a_response_and_counting_tokens_leave_nothing(capture, provid
     assert client.responses.retrieve(made.id).id == made.id
     anthropic_client(provider.url).messages.count_tokens(model="claude-haiku-4-5", messages=said("hi"))
     assert len(capture.payloads()) == len(capture.spans()) == 1
-
-
-async def test_suppressed_instrumentation_is_respected(capture, http):
-    with suppress_instrumentation():
-        await http.post()
-        await http.read(await http.open())
-    assert (capture.payloads(), capture.spans()) == ([], [])
-    await http.post()
-    assert len(capture.payloads()) == 1
 
 
 def through(inner):

@@ -219,7 +219,13 @@ def test_storable_cuts_every_string_and_leaves_numbers_alone() -> None:
 @pytest.mark.parametrize(
     ("value", "name"),
     [("gpt-4o", "gpt-4o"), ("", None), (7, "7"), (True, None), (10**30, None), (1.5, None), (["a"], None), (None, None),
-     ("a\0\ud800", "a\ufffd\ufffd"), ("x" * 600, "x" * redact.MAX_NAME)],
+     ("a\0\ud800", "a\ufffd\ufffd"), ("x" * 512, "x" * 512)],
 )  # fmt: skip
 def test_a_name_is_clean_text_of_bounded_length_or_none(value: Any, name: str | None) -> None:
     assert redact.name(value) == name
+
+
+def test_of_a_long_name_a_part_is_kept_and_no_two_become_one() -> None:
+    found = {redact.name("x" * 600), redact.name("x" * 600), redact.name("x" * 600 + "y")}
+    assert {len(name or "") for name in found} == {redact.MAX_NAME}
+    assert len(found) == 2
