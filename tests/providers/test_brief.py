@@ -127,8 +127,9 @@ def test_broken_replies_raise_nothing(rng: random.Random) -> None:
     sample, broken = mutated(rng)
     endpoint = sample.case.endpoint
     if endpoint.brief is not None and broken:
-        brief = endpoint.brief([broken])
-        assert brief is None or facts_of(endpoint, brief).usage is not None
+        # Nothing is decoded for a brief: who reads it may find that the counts in it are no JSON.
+        if (brief := endpoint.brief([broken])) is not None:
+            facts_of(endpoint, brief)
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority", "default"])
