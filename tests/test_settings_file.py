@@ -162,6 +162,7 @@ def test_a_wrong_value_stops_the_program_at_once_in_one_line(tmp_path: Path, doo
         assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_the_commands_say_it_in_one_line_too(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("llmlog:\n  batch_size: many\n")
     environment = {**os.environ, "LLMLOG_CONFIG": str(tmp_path / "c.yaml")}

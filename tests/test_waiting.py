@@ -121,6 +121,7 @@ def _stored(url: str) -> int:
         return connection.execute("SELECT count(*) FROM llmlog.spend_logs").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_records_for_an_address_that_was_corrected_are_listed_and_can_be_delivered(
     command: Command, database_url: str, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_folder_that_is_not_there_or_not_one_is_an_error_that_says_where_to_lo
     assert "llmlog spool status" in " ".join(told.split())
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_user_is_refused_by_every_command_and_named(command: Command, database_url: str) -> None:
     with strangers.common_ground() as ground:
         place = ground / purpose.folder_name(purpose.of_postgres(database_url, {}))

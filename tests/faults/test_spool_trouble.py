@@ -159,6 +159,7 @@ def test_a_directory_that_vanishes_costs_nothing(
     assert [row["total_tokens"] for row in rows()] == [160] * 200
 
 
+@pytest.mark.slow
 def test_pipes_and_devices_among_the_files_hold_up_neither_the_app_nor_its_exit(
     environment: dict[str, str], status: Status, rows: Rows, tmp_path: Path
 ) -> None:

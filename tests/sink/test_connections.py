@@ -71,6 +71,7 @@ def sink(database_url: str, tmp_path: Path) -> Iterator[Sink]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("say", [b"", HALF_HEADERS, PREFACE], ids=["nothing", "half a header", "HTTP/2"])
 def test_a_crowd_that_says_nothing_keeps_nobody_out(say: bytes, sink: Sink) -> None:
     with _crowd(sink.http, say), _crowd(f"http://{sink.grpc}", say):

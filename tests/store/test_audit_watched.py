@@ -278,6 +278,7 @@ def test_a_removal_that_retention_asks_for_is_told_and_is_right(
     assert [removal["seq"] for removal in found["removals"]] == [12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

@@ -188,6 +188,7 @@ READING = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newer", ["0999"], indirect=True)
 def test_every_command_says_that_the_tables_are_newer_and_none_changes_them(
     database_url: str, newer: str, query: Query, tmp_path: Path
