@@ -198,7 +198,8 @@ def test_workers_that_are_replaced_at_a_reload_leave_their_rows(serve, agree, na
     deadline, each = time.monotonic() + SECONDS, 0
     while any(Path(f"/proc/{pid}").exists() for pid in before):
         assert time.monotonic() < deadline
-        server.ask(f"meanwhile-{each}")
+        with contextlib.suppress(httpx.HTTPError):  # a worker that goes may close what it has just taken
+            server.ask(f"meanwhile-{each}")
         each += 1
     agree()
     assert server.end(TERM) == 0
