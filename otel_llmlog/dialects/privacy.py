@@ -56,6 +56,8 @@ _DOCUMENTS = frozenset(
         "metadata.requester_custom_headers",
     )
 ) | {_PARAMETERS, *_QUOTING, *_QUOTES}  # fmt: skip
+_ENTRY = f"{PREFIX}model_map_information.model_map_value"
+_MODELS = tuple(PREFIX + name for name in ("model", "response_model", "model_map_information.model_map_key"))
 _URLS = frozenset(PREFIX + name for name in ("api_base", "hidden_params.api_base"))
 # Fields with a word each from some API's or our own vocabulary.
 _WORDS = frozenset(
@@ -158,10 +160,21 @@ def _mask(found: dict[str, Any], plan: _Plan) -> None:
             found[name] = _masked(given) if len(given) <= _USUAL else redact.mask(given)
         else:
             found[name] = _other(name, given)
+        if name == _ENTRY and found[name] != given:
+            found[name] = _with_model(found[name], given, [found.get(model) for model in _MODELS])
     _mask_names(found, plan.ids)
     others = [given for name in plan.others if (given := found[name]).__class__ not in _NUMBERS]
     if not (all(map(_is_text, others)) and _are_names(tuple(others))):
         _mask_names(found, plan.others)
+
+
+def _with_model(masked: Any, given: Any, models: list[Any]) -> Any:
+    """An entry of LiteLLM's price list: its `key` is the model, which is in the row anyway."""
+    entry, said = _document(masked), _document(given)
+    name = said.get("key") if isinstance(said, dict) else None
+    if isinstance(entry, dict) and isinstance(name, str) and name in models and redact.name(name) == name:
+        return _text({**entry, "key": name})
+    return masked
 
 
 def _mask_words(found: dict[str, Any], plan: _Plan) -> None:
