@@ -123,3 +123,18 @@ def test_values_of_any_type_pass_or_vanish_and_never_fail(value: Any, keep: bool
     if not keep and value is not None:
         kept_whole = {name for name in privacy._SENSITIVE if found.get(name) == value}
         assert kept_whole == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "model", "kept"),
+    [
+        ("gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"),
+        ("not-the-model", "gpt-4o-mini", "[redacted]"),
+        ("sk-" + "a1B2" * 8, "sk-" + "a1B2" * 8, "[redacted]"),
+    ],
+)
+def test_the_key_of_a_price_list_entry_is_kept_only_as_the_calls_model(key, model, kept):
+    entry = "llmlog.model_map_information.model_map_value"
+    given = {"llmlog.call_id": "c", "llmlog.model": model, entry: json.dumps({"key": key, "mode": "chat"})}
+    found = privacy.kept(given, ContentSettings())
+    assert json.loads(found[entry]) == {"key": kept, "mode": "chat"}
